@@ -1,0 +1,11 @@
+//! The published formats and rules of discoverable disk images, as pure code.
+//!
+//! Everything here maps bytes and text to checked values and back. Nothing reads a file, a clock,
+//! the environment or a source of randomness: callers pass such things in.
+#![forbid(unsafe_code)]
+
+pub mod arch;
+pub mod guid;
+pub mod identity;
+pub mod partition;
+pub mod units;
