@@ -1,1 +1,14 @@
-//! placeholder
+//! What is inside a file system, as a value.
+//!
+//! A [`Tree`] describes every file with owner, mode, times, extended attributes, links, holes and the
+//! source of its bytes. It is collected once, from folders, an archive or an image, and every
+//! [`Writer`] consumes it, so that order, owners and times are decided in one place.
+#![forbid(unsafe_code)]
+
+pub mod content;
+pub mod tree;
+pub mod writer;
+
+pub use content::{Content, ContentError, OpenContent, ReadAt};
+pub use tree::{DeviceNumber, Inode, InodeId, Kind, Metadata, Name, Timestamp, Tree};
+pub use writer::{WriteAt, WriteError, Writer};

@@ -1,1 +1,7 @@
-//! placeholder
+//! From definitions to an image: load, survey, plan, stage, apply.
+//!
+//! `[Definition] + Survey → Plan → Applied`. The plan is pure and can be printed, compared and
+//! checked; applying it decides nothing.
+#![forbid(unsafe_code)]
+
+pub mod definition;

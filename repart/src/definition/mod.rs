@@ -1,0 +1,318 @@
+//! What is wanted: the `[Partition]` definitions, every key checked and typed.
+//!
+//! A [`Definition`] holds only what the files say (defaults filled in where they do not depend on the
+//! disk); what is found on a disk and what is planned are other types.
+
+use std::path::PathBuf;
+
+use image_specs::partition::PartitionType;
+use image_specs::units::Bytes;
+use uuid::Uuid;
+
+/// One partition that is wanted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Definition {
+    /// The files it was read from.
+    pub origin: Origin,
+    /// `Type=`, already rewritten to `--architecture=`.
+    pub kind: PartitionType,
+    /// `Label=` with specifiers expanded; `None` where unset, which asks for a made-up one.
+    pub label: Option<String>,
+    /// `UUID=`.
+    pub uuid: UuidChoice,
+    /// `Priority=`: those above 0 are dropped first, the highest number earliest.
+    pub priority: i32,
+    /// `FactoryReset=`.
+    pub factory_reset: bool,
+    /// `SupplementFor=`: the base name of another definition, without `.conf`.
+    pub supplement_for: Option<String>,
+    /// `Weight=`.
+    pub weight: u32,
+    /// `PaddingWeight=`.
+    pub padding_weight: u32,
+    /// `SizeMinBytes=`, rounded up to 4096.
+    pub size_min: Option<Bytes>,
+    /// `SizeMaxBytes=`, rounded down to 4096.
+    pub size_max: Option<Bytes>,
+    /// `PaddingMinBytes=`, rounded up to 4096.
+    pub padding_min: Option<Bytes>,
+    /// `PaddingMaxBytes=`, rounded down to 4096.
+    pub padding_max: Option<Bytes>,
+    /// `Minimize=`.
+    pub minimize: Minimize,
+    /// `CopyBlocks=`.
+    pub copy_blocks: Option<CopyBlocks>,
+    /// The file system, after `Format=`, its implied values and the overriding environment.
+    pub format: Option<Format>,
+    /// What goes into the file system.
+    pub populate: Populate,
+    /// `Compression=`, as the file system spells it.
+    pub compression: Option<String>,
+    /// `CompressionLevel=`.
+    pub compression_level: Option<String>,
+    /// `AddValidateFS=`, with its default resolved.
+    pub add_validate_fs: bool,
+    /// `FileSystemSectorSize=`.
+    pub fs_sector_size: Option<u64>,
+    /// `BlockDeviceReplace=`.
+    pub block_device_replace: Option<PathBuf>,
+    /// `MountPoint=`, in order.
+    pub mount_points: Vec<MountPoint>,
+    /// `SplitName=`.
+    pub split_name: SplitName,
+    /// `Encrypt=` and what belongs to it.
+    pub encryption: Encryption,
+    /// `Verity=`, `VerityMatchKey=` and the block sizes.
+    pub verity: Verity,
+    /// The GPT attribute bits for a new partition: `Flags=`, `NoAuto=`, `ReadOnly=`,
+    /// `GrowFileSystem=` and the type's defaults, resolved as systemd-repart does.
+    pub flags: u64,
+}
+
+/// Where a definition was read from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The main file, `None` for what `--copy-from=` made up.
+    pub path: Option<PathBuf>,
+    /// Drop-ins, in the order they were applied.
+    pub drop_ins: Vec<PathBuf>,
+}
+
+/// `UUID=`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UuidChoice {
+    /// Unset: derived from the seed, or from the root hash.
+    #[default]
+    Derived,
+    /// This one; all zeros for `null`.
+    Fixed(Uuid),
+}
+
+/// `Minimize=`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the values of the key")]
+pub enum Minimize {
+    #[default]
+    Off,
+    Best,
+    Guess,
+}
+
+/// `CopyBlocks=`, or one partition of a `--copy-from=` image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CopyBlocks {
+    /// `auto`: the partition that the running system uses for this type.
+    Auto,
+    /// A file, device or directory.
+    Path(PathBuf),
+    /// A range of an image.
+    Range {
+        /// The image.
+        path: PathBuf,
+        /// First byte.
+        offset: Bytes,
+        /// Number of bytes.
+        size: Bytes,
+    },
+}
+
+/// `Format=`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is its own name")]
+pub enum Format {
+    Empty,
+    Swap,
+    Vfat,
+    Squashfs,
+    Erofs,
+    Ext2,
+    Ext3,
+    Ext4,
+    Btrfs,
+    Xfs,
+    F2fs,
+    /// Any other: `mkfs.NAME` is asked.
+    Other(String),
+}
+
+/// What goes into a new file system.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Populate {
+    /// `CopyFiles=`, in order.
+    pub copy_files: Vec<CopyFiles>,
+    /// `ExcludeFiles=`: source paths; a trailing `/` keeps the directory itself.
+    pub exclude_sources: Vec<String>,
+    /// `ExcludeFilesTarget=`: paths in the new file system, likewise.
+    pub exclude_targets: Vec<String>,
+    /// `MakeDirectories=`, normalised, without duplicates.
+    pub directories: Vec<String>,
+    /// `MakeSymlinks=`.
+    pub symlinks: Vec<MakeSymlink>,
+    /// `Subvolumes=`.
+    pub subvolumes: Vec<Subvolume>,
+    /// `DefaultSubvolume=`.
+    pub default_subvolume: Option<String>,
+}
+
+/// One `CopyFiles=` line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyFiles {
+    /// Absolute, normalised, below the copy source.
+    pub source: String,
+    /// Absolute, normalised, in the new file system.
+    pub target: String,
+    /// `fsverity=copy`.
+    pub fsverity: bool,
+}
+
+/// One `MakeSymlinks=` item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MakeSymlink {
+    /// Absolute, normalised.
+    pub path: String,
+    /// Any text.
+    pub target: String,
+}
+
+/// One `Subvolumes=` item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the flags of the key")]
+pub struct Subvolume {
+    pub path: String,
+    pub read_only: bool,
+    pub nodatacow: bool,
+}
+
+/// One `MountPoint=` line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields of the key")]
+pub struct MountPoint {
+    pub path: String,
+    pub options: Option<String>,
+}
+
+/// `SplitName=`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SplitName {
+    /// Unset: `%t`.
+    #[default]
+    Default,
+    /// `-`: no artifact.
+    None,
+    /// A name in which the specifiers of `SplitName=` stand unexpanded, all others expanded.
+    Template(String),
+}
+
+/// `Encrypt=` and its companions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Encryption {
+    /// `Encrypt=`.
+    pub mode: Encrypt,
+    /// `KeyFile=`.
+    pub key_file: Option<PathBuf>,
+    /// `TPM2PCRs=`, as written, in order.
+    pub tpm2_pcrs: Vec<String>,
+    /// `EncryptKDF=`.
+    pub kdf: Option<Kdf>,
+    /// `Discard=`.
+    pub discard: Option<bool>,
+    /// `Integrity=inline`.
+    pub inline_integrity: bool,
+    /// `IntegrityAlgorithm=`.
+    pub integrity_algorithm: Option<String>,
+    /// `VolumeName=`.
+    pub volume_name: Option<String>,
+    /// `VolumeLabel=`.
+    pub volume_label: Option<String>,
+    /// `EncryptedVolume=`.
+    pub volume: Option<EncryptedVolume>,
+}
+
+/// `Encrypt=`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the values of the key")]
+pub enum Encrypt {
+    #[default]
+    Off,
+    KeyFile,
+    Tpm2,
+    KeyFileAndTpm2,
+}
+
+/// `EncryptKDF=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the values of the key")]
+pub enum Kdf {
+    Argon2id,
+    Pbkdf2,
+    Minimal,
+}
+
+/// `EncryptedVolume=`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields of the key")]
+pub struct EncryptedVolume {
+    pub name: Option<String>,
+    pub key_file: Option<String>,
+    pub options: Option<String>,
+    pub fixate_volume_key: bool,
+}
+
+/// `Verity=` and its companions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verity {
+    /// `Verity=`.
+    pub mode: VerityMode,
+    /// `VerityMatchKey=`.
+    pub match_key: Option<String>,
+    /// `VerityDataBlockSizeBytes=`.
+    pub data_block_size: Option<u32>,
+    /// `VerityHashBlockSizeBytes=`.
+    pub hash_block_size: Option<u32>,
+}
+
+/// `Verity=`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the values of the key")]
+pub enum VerityMode {
+    #[default]
+    Off,
+    Data,
+    Hash,
+    Signature,
+}
+
+impl Format {
+    /// The format's name, as written in `Format=` and in `mkfs.NAME`.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Empty => "empty",
+            Self::Swap => "swap",
+            Self::Vfat => "vfat",
+            Self::Squashfs => "squashfs",
+            Self::Erofs => "erofs",
+            Self::Ext2 => "ext2",
+            Self::Ext3 => "ext3",
+            Self::Ext4 => "ext4",
+            Self::Btrfs => "btrfs",
+            Self::Xfs => "xfs",
+            Self::F2fs => "f2fs",
+            Self::Other(name) => name,
+        }
+    }
+
+    /// Whether such a file system can only be read once it is made (which sets its default size).
+    pub fn is_read_only(&self) -> bool {
+        matches!(self.name(), "cramfs" | "erofs" | "iso9660" | "squashfs")
+    }
+}
+
+impl Populate {
+    /// Whether anything is to be put into the file system.
+    pub fn is_empty(&self) -> bool {
+        self.copy_files.is_empty()
+            && self.directories.is_empty()
+            && self.symlinks.is_empty()
+            && self.subvolumes.is_empty()
+    }
+}
