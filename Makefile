@@ -1,0 +1,55 @@
+# `make demo` and `make test` do all the set-up themselves; see README.md.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+SECONDS_PER_FUZZ_TARGET ?= 60
+CARGO ?= cargo
+# Names the binary answers to.
+NAMES = systemd-repart systemd-dissect
+
+.PHONY: demo test build check bench fuzz peer-test install clean
+
+build:
+	@scripts/setup build
+	$(CARGO) build --release --locked -p ddi
+
+demo: build
+	@scripts/demo
+
+test:
+	@scripts/setup test
+	@scripts/check
+	$(CARGO) test --workspace --locked
+	@scripts/acceptance
+
+check:
+	@scripts/setup test
+	@scripts/check
+
+bench: build
+	@scripts/setup test
+	@scripts/bench
+
+fuzz:
+	@scripts/setup build
+	@scripts/fuzz $(SECONDS_PER_FUZZ_TARGET)
+
+peer-test:
+	@scripts/setup test
+	@scripts/peer-test
+
+install: build
+	install -Dm755 target/release/ddi $(DESTDIR)$(PREFIX)/bin/ddi
+	for name in $(NAMES); do ln -sf ddi $(DESTDIR)$(PREFIX)/bin/$$name; done
+	target/release/ddi documents target/documents
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m644 target/documents/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	for name in ddi $(NAMES); do \
+		install -m644 target/documents/completions/$$name.bash \
+			$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$name; \
+	done
+
+clean:
+	$(CARGO) clean
+	rm -rf demo

@@ -1,0 +1,6 @@
+//! One file a verb; its doc comment is its help.
+
+pub(crate) mod dissect;
+pub(crate) mod documents;
+pub(crate) mod repart;
+pub(crate) mod repart_args;

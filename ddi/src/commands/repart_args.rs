@@ -1,0 +1,326 @@
+//! The options of `ddi repart`, as typed: nothing here has been checked against anything else.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, ValueEnum};
+use image_specs::arch::Architecture;
+
+use crate::ui::Mode;
+use crate::values::{Auto, SeedArg, SizeArg};
+use crate::values::{boolean, seed, size, size_or_auto};
+
+/// Grow and add partitions to a partition table, and build disk images (DDIs)
+///
+/// Reads partition definitions from repart.d directories, or from --definitions=, and makes DEVICE
+/// (a block device or image file) match them. Shows what would change; pass --dry-run=no to change
+/// it. Existing partitions are never moved, shrunk or deleted.
+#[derive(Debug, Args)]
+pub(crate) struct RepartArgs {
+    /// Block device or image file to operate on; "-" only computes the minimal size
+    #[arg(value_name = "DEVICE")]
+    pub(crate) device: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) operation: Operation,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) reset: FactoryReset,
+    #[command(flatten)]
+    pub(crate) configuration: Configuration,
+    #[command(flatten)]
+    pub(crate) signing: Signing,
+    #[command(flatten)]
+    pub(crate) encryption: Encryption,
+    #[command(flatten)]
+    pub(crate) partitions: Partitions,
+    #[command(flatten)]
+    pub(crate) copying: Copying,
+    #[command(flatten)]
+    pub(crate) auxiliary: Auxiliary,
+}
+
+/// What to do, and how.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Operation")]
+pub(crate) struct Operation {
+    /// Only show what would be done (same as --dry-run=yes)
+    #[arg(short = 'n', overrides_with = "dry_run")]
+    pub(crate) dry_run_short: bool,
+    /// Whether to only show what would be done [default: yes; no with --empty=create]
+    #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set)]
+    pub(crate) dry_run: Option<bool>,
+    /// How to handle a device without partition table
+    #[arg(long, value_name = "MODE", value_enum)]
+    pub(crate) empty: Option<EmptyArg>,
+    /// Whether to build the image without loop devices [default: auto]
+    #[arg(long, value_name = "BOOL|auto", value_parser = Auto::parse, action = ArgAction::Set)]
+    pub(crate) offline: Option<Auto>,
+    /// Whether to discard the blocks of new partitions [default: yes]
+    #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set)]
+    pub(crate) discard: Option<bool>,
+    /// Whether copy-on-write stays on for new image files [default: auto]
+    #[arg(long, value_name = "BOOL|auto", value_parser = Auto::parse, action = ArgAction::Set)]
+    pub(crate) cow: Option<Auto>,
+    /// Logical sector size of the image: 512 to 4096 bytes
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) sector_size: Option<u64>,
+    /// Alignment of partitions: a power of two of at least 512 bytes
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    pub(crate) grain_size: Option<u64>,
+    /// Architecture of the image; rewrites partition types that are bound to one
+    #[arg(long, value_name = "ARCH")]
+    pub(crate) architecture: Option<Architecture>,
+    /// Grow the image file to this size, or to what the definitions need
+    #[arg(long, value_name = "BYTES|auto", value_parser = size_or_auto)]
+    pub(crate) size: Option<SizeArg>,
+    /// The seed that all UUIDs are derived from
+    #[arg(long, value_name = "UUID|random", value_parser = seed)]
+    pub(crate) seed: Option<SeedArg>,
+    /// Whether to write each partition to a file of its own, too [default: no]
+    #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set)]
+    pub(crate) split: Option<bool>,
+}
+
+/// `--empty=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EmptyArg {
+    /// A partition table must exist
+    Refuse,
+    /// Extend a table or make one
+    Allow,
+    /// Make one; there must be none
+    Require,
+    /// Make one, and forget what was there
+    Force,
+    /// Make a new image file
+    Create,
+}
+
+/// What is shown.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct Output {
+    /// Whether to show the table and the map of the disk [default: yes]
+    #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set)]
+    pub(crate) pretty: Option<bool>,
+    /// Print the result as JSON
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub(crate) json: Option<JsonArg>,
+    /// Do not pipe output into a pager (none is ever started)
+    #[arg(long)]
+    pub(crate) no_pager: bool,
+    /// Do not print column headers
+    #[arg(long)]
+    pub(crate) no_legend: bool,
+}
+
+/// `--json=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum JsonArg {
+    /// Indented
+    Pretty,
+    /// On one line
+    Short,
+    /// No JSON
+    Off,
+}
+
+/// Going back to the vendor's state.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Factory reset")]
+pub(crate) struct FactoryReset {
+    /// Whether to remove partitions marked FactoryReset=yes first [default: no]
+    #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set)]
+    pub(crate) factory_reset: Option<bool>,
+    /// Exit with 0 if a partition marked FactoryReset=yes exists
+    #[arg(long)]
+    pub(crate) can_factory_reset: bool,
+}
+
+/// Where definitions and values come from.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Configuration and image control")]
+pub(crate) struct Configuration {
+    /// Operate relative to this root directory
+    #[arg(long, value_name = "PATH", conflicts_with = "image")]
+    pub(crate) root: Option<PathBuf>,
+    /// Operate relative to this disk image
+    #[arg(long, value_name = "PATH")]
+    pub(crate) image: Option<PathBuf>,
+    /// Policy for --image=
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) image_policy: Option<String>,
+    /// Read definitions from this directory instead of repart.d (can be repeated)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) definitions: Vec<PathBuf>,
+    /// List block devices to operate on
+    #[arg(long)]
+    pub(crate) list_devices: bool,
+}
+
+/// Verity signatures.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Verity")]
+pub(crate) struct Signing {
+    /// Private key that signs verity root hashes
+    #[arg(long, value_name = "PATH|URI")]
+    pub(crate) private_key: Option<String>,
+    /// How to read the private key: file, provider:NAME, engine:NAME
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) private_key_source: Option<String>,
+    /// Certificate (PEM) of the private key
+    #[arg(long, value_name = "PATH|URI")]
+    pub(crate) certificate: Option<String>,
+    /// How to read the certificate: file, provider:NAME
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) certificate_source: Option<String>,
+    /// Root hash in hex and its PKCS#7 signature: a path, or base64:DATA (can be repeated)
+    #[arg(long, value_name = "HASH:SIG")]
+    pub(crate) join_signature: Vec<String>,
+}
+
+/// Encryption, for the definitions that ask for it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Encryption")]
+pub(crate) struct Encryption {
+    /// Key to encrypt partitions with
+    #[arg(long, value_name = "PATH")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// TPM2 device to use
+    #[arg(long, value_name = "PATH|auto|list")]
+    pub(crate) tpm2_device: Option<String>,
+    /// Enroll a TPM2 device by its public key
+    #[arg(long, value_name = "PATH")]
+    pub(crate) tpm2_device_key: Option<PathBuf>,
+    /// Handle of the TPM2 key to seal with
+    #[arg(long, value_name = "HANDLE")]
+    pub(crate) tpm2_seal_key_handle: Option<String>,
+    /// TPM2 PCRs to bind to
+    #[arg(long, value_name = "PCR1+PCR2+…")]
+    pub(crate) tpm2_pcrs: Option<String>,
+    /// Public key (PEM) of a signed TPM2 PCR policy
+    #[arg(long, value_name = "PATH")]
+    pub(crate) tpm2_public_key: Option<PathBuf>,
+    /// Policy reference of that signed policy
+    #[arg(long, value_name = "STRING")]
+    pub(crate) tpm2_public_key_policyref: Option<String>,
+    /// PCRs of that signed policy
+    #[arg(long, value_name = "PCR1+PCR2+…")]
+    pub(crate) tpm2_public_key_pcrs: Option<String>,
+    /// Policy of pcrlock to bind to
+    #[arg(long, value_name = "PATH")]
+    pub(crate) tpm2_pcrlock: Option<PathBuf>,
+}
+
+/// Which definitions count.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Partition control")]
+pub(crate) struct Partitions {
+    /// Leave out definitions that are not of these types
+    #[arg(long, value_name = "TYPE,…", conflicts_with = "exclude_partitions")]
+    pub(crate) include_partitions: Option<String>,
+    /// Leave out definitions of these types
+    #[arg(long, value_name = "TYPE,…")]
+    pub(crate) exclude_partitions: Option<String>,
+    /// Make room for partitions of these types, but neither fill nor list them yet
+    #[arg(long, value_name = "TYPE,…")]
+    pub(crate) defer_partitions: Option<String>,
+    /// Defer all partitions that are formatted as empty
+    #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set)]
+    pub(crate) defer_partitions_empty: Option<bool>,
+    /// Defer all partitions marked for factory reset
+    #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set)]
+    pub(crate) defer_partitions_factory_reset: Option<bool>,
+}
+
+/// Where contents come from.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Copying")]
+pub(crate) struct Copying {
+    /// Tree that CopyFiles= copies from
+    #[arg(short = 's', long, value_name = "PATH")]
+    pub(crate) copy_source: Option<PathBuf>,
+    /// Take over the partitions of this image (can be repeated)
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) copy_from: Vec<PathBuf>,
+    /// Make a DDI of this kind from --copy-source=
+    #[arg(long, value_name = "TYPE", value_enum)]
+    pub(crate) make_ddi: Option<DdiKind>,
+    /// Make a system extension (same as --make-ddi=sysext)
+    #[arg(short = 'S')]
+    pub(crate) sysext: bool,
+    /// Make a configuration extension (same as --make-ddi=confext)
+    #[arg(short = 'C')]
+    pub(crate) confext: bool,
+    /// Make a portable service (same as --make-ddi=portable)
+    #[arg(short = 'P')]
+    pub(crate) portable: bool,
+}
+
+/// `--make-ddi=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DdiKind {
+    /// System extension
+    Sysext,
+    /// Configuration extension
+    Confext,
+    /// Portable service
+    Portable,
+}
+
+/// Files that are written beside the image.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Files beside the image, boot catalog")]
+pub(crate) struct Auxiliary {
+    /// Write an fstab to this path
+    #[arg(long, value_name = "PATH")]
+    pub(crate) generate_fstab: Option<PathBuf>,
+    /// How to treat an existing fstab
+    #[arg(long, value_name = "MODE", value_enum)]
+    pub(crate) append_fstab: Option<AppendArg>,
+    /// Write a crypttab to this path
+    #[arg(long, value_name = "PATH")]
+    pub(crate) generate_crypttab: Option<PathBuf>,
+    /// Whether to add an El Torito boot catalog for the ESP
+    #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set)]
+    pub(crate) el_torito: Option<bool>,
+    /// System identifier of the ISO 9660 descriptor
+    #[arg(long, value_name = "STRING")]
+    pub(crate) el_torito_system: Option<String>,
+    /// Volume identifier of the ISO 9660 descriptor
+    #[arg(long, value_name = "STRING")]
+    pub(crate) el_torito_volume: Option<String>,
+    /// Publisher identifier of the ISO 9660 descriptor
+    #[arg(long, value_name = "STRING")]
+    pub(crate) el_torito_publisher: Option<String>,
+}
+
+/// `--append-fstab=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AppendArg {
+    /// The file must not exist
+    No,
+    /// Put the generated section before what is there
+    Auto,
+    /// Replace the file
+    Replace,
+}
+
+impl JsonArg {
+    /// How results are printed when `--json=` was given so, or not at all.
+    pub(crate) fn mode(arg: Option<Self>) -> Mode {
+        match arg {
+            None | Some(Self::Off) => Mode::Text,
+            Some(Self::Pretty) => Mode::JsonPretty,
+            Some(Self::Short) => Mode::JsonShort,
+        }
+    }
+}
+
+impl Output {
+    /// How results are printed.
+    pub(crate) fn mode(&self) -> Mode {
+        JsonArg::mode(self.json)
+    }
+}
