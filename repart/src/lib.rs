@@ -5,3 +5,5 @@
 #![forbid(unsafe_code)]
 
 pub mod definition;
+pub mod plan;
+pub mod survey;

@@ -1,0 +1,207 @@
+//! From what is wanted and what was found to the new layout.
+//!
+//! `plan()` is pure: the same survey, definitions and options give the same [`Plan`], which is
+//! systemd-repart's. A plan holds all that is needed to print it and to apply it. Invariants (proved
+//! again by `check()` before a plan is applied): nothing overlaps, everything lies inside the usable
+//! area, nothing that existed moves, shrinks or vanishes unless a factory reset or a new table was
+//! asked for, and every byte of the disk is accounted for.
+
+use image_specs::arch::Architecture;
+use image_specs::identity::Seed;
+use image_specs::partition::PartitionType;
+use image_specs::units::{Bytes, Extent, Grain, Lba, SectorSize};
+use uuid::Uuid;
+
+use crate::survey::FoundPartition;
+
+/// How a plan is made: what the command line says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// What UUIDs are derived from.
+    pub seed: Seed,
+    /// `--grain-size=`; the effective one is never below 4096 or the sector.
+    pub grain: Option<Grain>,
+    /// `--empty=`.
+    pub empty: EmptyMode,
+    /// `--size=`.
+    pub size: SizeMode,
+    /// Delete the partitions that are marked for it first.
+    pub factory_reset: bool,
+    /// Which partitions get space but neither content nor a table entry.
+    pub defer: Defer,
+    /// Sector size of file systems where a definition does not set it.
+    pub fs_sector: u64,
+    /// What `--architecture=` says; only carried for the report.
+    pub architecture: Option<Architecture>,
+}
+
+/// `--empty=`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EmptyMode {
+    /// There must be a GPT.
+    #[default]
+    Refuse,
+    /// Extend a GPT or write a new one.
+    Allow,
+    /// There must be no partition table.
+    Require,
+    /// Always write a new table.
+    Force,
+    /// Make a new file.
+    Create,
+}
+
+/// `--size=`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SizeMode {
+    /// Leave the disk's size alone.
+    #[default]
+    Keep,
+    /// Grow a smaller file to this.
+    AtLeast(Bytes),
+    /// Grow a smaller file to what the partitions need at least.
+    Auto,
+}
+
+/// `--defer-partitions=` and its companions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Defer {
+    /// Those of these types.
+    pub types: Vec<PartitionType>,
+    /// Those labelled `_empty`.
+    pub empty: bool,
+    /// Those with `FactoryReset=yes`.
+    pub factory_reset: bool,
+}
+
+/// The new layout.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Size of the disk or file before.
+    pub old_disk_size: Bytes,
+    /// Size of the disk or file after.
+    pub new_disk_size: Bytes,
+    /// The table to write.
+    pub table: PlannedTable,
+    /// Alignment of starts and sizes.
+    pub grain: Grain,
+    /// Definitions in list order, then what was found without one; the dropped and merged too.
+    pub partitions: Vec<PlannedPartition>,
+    /// What a factory reset deletes first.
+    pub reset: Vec<FoundPartition>,
+    /// What must hold no old signature any more: the new partitions and the gaps behind them; the
+    /// whole disk where the table is new.
+    pub wipe: Vec<Extent>,
+    /// Whether anything is to be written: a new table, a new partition or a different size.
+    pub changed: bool,
+}
+
+/// The header of the table to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedTable {
+    /// Whether no table existed, or the old one goes.
+    pub from_scratch: bool,
+    /// The disk's UUID.
+    pub disk_uuid: Uuid,
+    /// First sector that partitions may use.
+    pub first_usable: Lba,
+    /// Last sector that partitions may use.
+    pub last_usable: Lba,
+    /// Number of slots.
+    pub slots: u32,
+    /// Sector size.
+    pub sector: SectorSize,
+}
+
+/// One partition of the plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedPartition {
+    /// The definition it follows, by its place in the list; `None` for what was found without one
+    /// (or was given up on).
+    pub definition: Option<usize>,
+    /// What happens to it.
+    pub fate: Fate,
+    /// Whether it gets space but neither content nor a table entry now.
+    pub deferred: bool,
+    /// The partition as found; `None` for a new one.
+    pub found: Option<FoundPartition>,
+    /// Its place in the table, from 0; `None` for what is not in it.
+    pub slot: Option<u32>,
+    /// Its type.
+    pub kind: PartitionType,
+    /// Its label from now on.
+    pub label: String,
+    /// Its UUID from now on; for verity data and hash partitions without `UUID=`, until the root hash
+    /// decides, all zeros.
+    pub uuid: Uuid,
+    /// Whether the root hash of its verity set decides the UUID.
+    pub uuid_from_root_hash: bool,
+    /// Attribute bits from now on.
+    pub flags: u64,
+    /// First byte; zero for what is not placed.
+    pub offset: Bytes,
+    /// Size before, zero for a new one.
+    pub old_size: Bytes,
+    /// Size after.
+    pub new_size: Bytes,
+    /// Free space behind it before, zero for a new one.
+    pub old_padding: Bytes,
+    /// Free space behind it after.
+    pub new_padding: Bytes,
+    /// UUID of its file system, swap area or superblock.
+    pub fs_uuid: Uuid,
+    /// UUID of its LUKS2 header.
+    pub luks_uuid: Uuid,
+    /// The other members of its verity set.
+    pub verity: VeritySiblings,
+}
+
+/// What happens to a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is made.
+    Create,
+    /// It grows.
+    Resize,
+    /// It stays as it is.
+    Unchanged,
+    /// It does not fit and, by its priority, is left out.
+    Dropped,
+    /// It is part of the partition at this place of the plan (`SupplementFor=`).
+    Merged(usize),
+}
+
+/// Where the members of a verity set stand in [`Plan::partitions`]; all `None` outside of one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VeritySiblings {
+    /// The data partition.
+    pub data: Option<usize>,
+    /// The hash partition.
+    pub hash: Option<usize>,
+    /// The signature partition.
+    pub signature: Option<usize>,
+}
+
+impl Plan {
+    /// The partitions that are on the disk afterwards, in list order.
+    pub fn listed(&self) -> impl Iterator<Item = &PlannedPartition> {
+        self.partitions.iter().filter(|p| p.is_listed())
+    }
+}
+
+impl PlannedPartition {
+    /// Whether it is on the disk afterwards: neither dropped nor merged.
+    pub fn is_listed(&self) -> bool {
+        !matches!(self.fate, Fate::Dropped | Fate::Merged(_))
+    }
+
+    /// Whether its content is to be written now.
+    pub fn is_to_write(&self) -> bool {
+        self.fate == Fate::Create && !self.deferred
+    }
+
+    /// Where it lies afterwards.
+    pub fn extent(&self) -> Extent {
+        Extent::new(self.offset, self.new_size)
+    }
+}
