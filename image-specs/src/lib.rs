@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arch;
+pub mod gpt;
 pub mod guid;
 pub mod identity;
 pub mod partition;
