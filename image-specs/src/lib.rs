@@ -10,3 +10,5 @@ pub mod guid;
 pub mod identity;
 pub mod partition;
 pub mod units;
+pub mod version;
+pub mod vpick;
