@@ -5,5 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod definition;
+pub mod fstab;
 pub mod plan;
 pub mod survey;
+pub mod window;
