@@ -5,10 +5,12 @@
 #![forbid(unsafe_code)]
 
 pub mod arch;
+pub mod filter;
 pub mod gpt;
 pub mod guid;
 pub mod identity;
 pub mod partition;
+pub mod policy;
 pub mod units;
 pub mod version;
 pub mod vpick;
