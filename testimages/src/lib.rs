@@ -1,1 +1,4 @@
-//! placeholder
+//! Fixtures, oracles, crash harness: for tests and measurements only.
+#![forbid(unsafe_code)]
+
+pub mod sample;

@@ -1,0 +1,118 @@
+//! The acts that carry a plan out, in order. Pure: order and barriers are decided (and tested) here
+//! and nowhere else.
+//!
+//! Invariant: everything that a new partition holds is written and flushed before the table names
+//! it, so a run that is cut short leaves the old table with all that it names.
+
+use std::collections::BTreeSet;
+
+use image_specs::units::{Bytes, Extent};
+
+use crate::definition::{Definition, Format, VerityMode};
+use crate::plan::{EmptyMode, Plan, PlannedPartition};
+
+/// One act. Partitions are meant by their place in [`Plan::partitions`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Change the file's size.
+    Resize(Bytes),
+    /// Make the range read as zeros, so that no old signature shows in a new partition.
+    Zero(Extent),
+    /// Copy the staged file or the `CopyBlocks=` source into the partition.
+    Blocks(usize),
+    /// Make the file system, with its contents.
+    FileSystem(usize),
+    /// Hash the data partition's blocks into the hash partition.
+    HashTree {
+        /// The partition that is hashed.
+        data: usize,
+        /// The partition that gets superblock and tree.
+        hash: usize,
+    },
+    /// Sign the root hash, or take the signature that was given.
+    Signature {
+        /// The partition whose root hash is signed.
+        hash: usize,
+        /// The partition that gets the signature.
+        signature: usize,
+    },
+    /// Wait until all of this is on stable storage.
+    Flush,
+    /// Write the partition table: backup, flush, primary, flush.
+    Commit,
+}
+
+/// The acts for `plan`; `staged` are the places of partitions whose content was written into the
+/// target beforehand, `empty` is the mode the plan was made in.
+pub fn steps(
+    plan: &Plan,
+    definitions: &[Definition],
+    empty: EmptyMode,
+    staged: &BTreeSet<usize>,
+) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if plan.new_disk_size != plan.old_disk_size {
+        steps.push(Step::Resize(plan.new_disk_size));
+    }
+    if !plan.changed {
+        return steps;
+    }
+    if empty != EmptyMode::Create {
+        // A new file holds nothing that could show.
+        steps.extend(plan.wipe.iter().copied().map(Step::Zero));
+    }
+    let written = |index: &usize| staged.contains(index);
+    // Block copies come first, as they may be what a file system's hash tree is made of.
+    let contents = contents(plan, definitions);
+    let (copies, file_systems): (Vec<_>, Vec<_>) =
+        contents.into_iter().partition(|(_, step)| matches!(step, Step::Blocks(_)));
+    for (index, step) in copies.into_iter().chain(file_systems) {
+        steps.extend((!written(&index)).then_some(step));
+        steps.extend(verity(index, plan, definitions));
+    }
+    // Then the trees of data that was there before, or that is left as it is.
+    for index in 0..plan.partitions.len() {
+        let missing = verity(index, plan, definitions);
+        if missing.first().is_some_and(|step| !steps.contains(step)) {
+            steps.extend(missing);
+        }
+    }
+    steps.extend([Step::Flush, Step::Commit]);
+    steps
+}
+
+/// What fills each partition that is to be written and gets a content of its own, in list order.
+fn contents(plan: &Plan, definitions: &[Definition]) -> Vec<(usize, Step)> {
+    let filled = |(index, partition): (usize, &PlannedPartition)| {
+        let definition = definitions.get(partition.definition?)?;
+        let step = match (&definition.copy_blocks, definition.verity.mode, &definition.format) {
+            (Some(_), ..) => Step::Blocks(index),
+            (None, VerityMode::Hash | VerityMode::Signature, _) => return None,
+            (None, _, None | Some(Format::Empty)) => return None,
+            (None, _, Some(_)) => Step::FileSystem(index),
+        };
+        partition.is_to_write().then_some((index, step))
+    };
+    plan.partitions.iter().enumerate().filter_map(filled).collect()
+}
+
+/// The hash tree and signature over a data partition, where they are to be made now.
+fn verity(data: usize, plan: &Plan, definitions: &[Definition]) -> Vec<Step> {
+    let siblings = plan.partitions[data].verity;
+    let to_make = |index: Option<usize>| {
+        let partition = &plan.partitions[index?];
+        let definition = definitions.get(partition.definition?)?;
+        index.filter(|_| partition.is_to_write() && definition.copy_blocks.is_none())
+    };
+    if siblings.data != Some(data) {
+        return Vec::new();
+    }
+    let signature = to_make(siblings.signature);
+    let sign = |hash| signature.map(|signature| Step::Signature { hash, signature });
+    match (to_make(siblings.hash), siblings.hash) {
+        (Some(hash), _) => [Some(Step::HashTree { data, hash }), sign(hash)].into_iter().flatten().collect(),
+        // The tree was made in an earlier run that left the signature for later.
+        (None, Some(hash)) if plan.partitions[hash].found.is_some() => sign(hash).into_iter().collect(),
+        _ => Vec::new(),
+    }
+}
