@@ -4,6 +4,7 @@
 //! checked; applying it decides nothing.
 #![forbid(unsafe_code)]
 
+pub mod build;
 pub mod definition;
 pub mod fstab;
 pub mod plan;

@@ -64,8 +64,9 @@ pub fn steps(
     let written = |index: &usize| staged.contains(index);
     // Block copies come first, as they may be what a file system's hash tree is made of.
     let contents = contents(plan, definitions);
-    let (copies, file_systems): (Vec<_>, Vec<_>) =
-        contents.into_iter().partition(|(_, step)| matches!(step, Step::Blocks(_)));
+    let (copies, file_systems): (Vec<_>, Vec<_>) = contents
+        .into_iter()
+        .partition(|(_, step)| matches!(step, Step::Blocks(_)));
     for (index, step) in copies.into_iter().chain(file_systems) {
         steps.extend((!written(&index)).then_some(step));
         steps.extend(verity(index, plan, definitions));
@@ -85,7 +86,11 @@ pub fn steps(
 fn contents(plan: &Plan, definitions: &[Definition]) -> Vec<(usize, Step)> {
     let filled = |(index, partition): (usize, &PlannedPartition)| {
         let definition = definitions.get(partition.definition?)?;
-        let step = match (&definition.copy_blocks, definition.verity.mode, &definition.format) {
+        let step = match (
+            &definition.copy_blocks,
+            definition.verity.mode,
+            &definition.format,
+        ) {
             (Some(_), ..) => Step::Blocks(index),
             (None, VerityMode::Hash | VerityMode::Signature, _) => return None,
             (None, _, None | Some(Format::Empty)) => return None,
@@ -93,7 +98,11 @@ fn contents(plan: &Plan, definitions: &[Definition]) -> Vec<(usize, Step)> {
         };
         partition.is_to_write().then_some((index, step))
     };
-    plan.partitions.iter().enumerate().filter_map(filled).collect()
+    plan.partitions
+        .iter()
+        .enumerate()
+        .filter_map(filled)
+        .collect()
 }
 
 /// The hash tree and signature over a data partition, where they are to be made now.
@@ -110,9 +119,14 @@ fn verity(data: usize, plan: &Plan, definitions: &[Definition]) -> Vec<Step> {
     let signature = to_make(siblings.signature);
     let sign = |hash| signature.map(|signature| Step::Signature { hash, signature });
     match (to_make(siblings.hash), siblings.hash) {
-        (Some(hash), _) => [Some(Step::HashTree { data, hash }), sign(hash)].into_iter().flatten().collect(),
+        (Some(hash), _) => [Some(Step::HashTree { data, hash }), sign(hash)]
+            .into_iter()
+            .flatten()
+            .collect(),
         // The tree was made in an earlier run that left the signature for later.
-        (None, Some(hash)) if plan.partitions[hash].found.is_some() => sign(hash).into_iter().collect(),
+        (None, Some(hash)) if plan.partitions[hash].found.is_some() => {
+            sign(hash).into_iter().collect()
+        }
         _ => Vec::new(),
     }
 }

@@ -29,7 +29,11 @@ pub fn found(table: &Table) -> FoundTable {
         first_usable: table.first_usable(),
         last_usable: table.last_usable(),
         slots: table.entry_count(),
-        partitions: table.slots().iter().map(|(slot, entry)| found_partition(*slot, entry, sector)).collect(),
+        partitions: table
+            .slots()
+            .iter()
+            .map(|(slot, entry)| found_partition(*slot, entry, sector))
+            .collect(),
     }
 }
 
@@ -40,7 +44,9 @@ fn found_partition(slot: u32, entry: &Entry, sector: SectorSize) -> FoundPartiti
         uuid: entry.uuid,
         label: entry.label.to_string(),
         flags: entry.attributes,
-        extent: entry.extent(sector).unwrap_or(Extent::new(Bytes::MAX, Bytes::ZERO)),
+        extent: entry
+            .extent(sector)
+            .unwrap_or(Extent::new(Bytes::MAX, Bytes::ZERO)),
     }
 }
 
@@ -59,7 +65,10 @@ pub fn planned(plan: &Plan, old: Option<&Table>) -> Result<Table, TableError> {
     for gone in &plan.reset {
         table.remove(gone.slot);
     }
-    for partition in plan.listed().filter(|partition| partition.definition.is_some() && !partition.deferred) {
+    for partition in plan
+        .listed()
+        .filter(|partition| partition.definition.is_some() && !partition.deferred)
+    {
         if let Some(slot) = partition.slot {
             set(&mut table, slot, partition)?;
         }
@@ -68,7 +77,8 @@ pub fn planned(plan: &Plan, old: Option<&Table>) -> Result<Table, TableError> {
 }
 
 fn set(table: &mut Table, slot: u32, partition: &PlannedPartition) -> Result<(), TableError> {
-    let (first, last) = sectors(partition.extent(), table.sector_size()).ok_or(TableError::Extent(slot))?;
+    let (first, last) =
+        sectors(partition.extent(), table.sector_size()).ok_or(TableError::Extent(slot))?;
     let entry = match (&partition.found, table.entry_mut(slot)) {
         (Some(found), Some(entry)) => {
             entry.last = last;
@@ -98,6 +108,9 @@ fn set(table: &mut Table, slot: u32, partition: &PlannedPartition) -> Result<(),
 fn sectors(extent: Extent, sector: SectorSize) -> Option<(Lba, Lba)> {
     let first = sector.lba(extent.start);
     let behind = sector.lba(extent.end()?);
-    let last = behind.get().checked_sub(1).filter(|last| *last >= first.get())?;
+    let last = behind
+        .get()
+        .checked_sub(1)
+        .filter(|last| *last >= first.get())?;
     Some((first, Lba::new(last)))
 }

@@ -1,0 +1,5 @@
+//! Building: what is read before a plan is made, and what carries it out.
+
+pub mod sources;
+pub mod steps;
+pub mod table;
