@@ -1,1 +1,18 @@
-//! placeholder
+//! dm-verity without the kernel: hash trees, their checks, and signatures of root hashes.
+//!
+//! `Params → Levels → RootHash`: [`tree::build`] reads data blocks once, with several threads and
+//! bounded memory, and writes the superblock and tree; [`verify::verify`] checks the same in whole.
+#![forbid(unsafe_code)]
+
+pub mod hasher;
+pub mod io;
+pub mod levels;
+pub mod params;
+mod pipeline;
+mod superblock;
+pub mod tree;
+pub mod verify;
+
+pub use hasher::HashAlgorithm;
+pub use levels::Levels;
+pub use params::{BlockSize, HashType, Params, RootHash, Salt};

@@ -1,0 +1,237 @@
+//! The hot loop: digests of many blocks, each with the same salt. Pure.
+//!
+//! SHA-256 with the salt in front (nearly every tree) goes through a kernel that hashes several
+//! blocks at once, one per SIMD lane; all else goes through OpenSSL, block by block.
+
+use std::fmt;
+use std::str::FromStr;
+
+use openssl::error::ErrorStack;
+use openssl::hash::{Hasher as Context, MessageDigest};
+
+use crate::params::{HashType, Params};
+
+/// Below this many blocks, idle lanes cost more than one stream at a time.
+const FEW: usize = 4;
+
+/// A hash function, by the kernel's name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is its own name")]
+pub enum HashAlgorithm {
+    Sha1,
+    Sha224,
+    #[default]
+    Sha256,
+    Sha384,
+    Sha512,
+}
+
+/// The name is no hash that is known here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a known hash; use sha256 (the default), sha512, sha384, sha224 or sha1")]
+pub struct UnknownHash(pub String);
+
+/// OpenSSL could not hash.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot compute {algorithm} digests")]
+pub struct HashError {
+    algorithm: HashAlgorithm,
+    source: ErrorStack,
+}
+
+/// Hashes blocks as one tree wants it.
+#[derive(Clone)]
+pub(crate) struct Hasher {
+    algorithm: HashAlgorithm,
+    salt: Vec<u8>,
+    salt_first: bool,
+    /// OpenSSL's state after the salt that comes first, if one does.
+    start: Context,
+}
+
+impl HashAlgorithm {
+    /// Every algorithm.
+    pub const ALL: [Self; 5] = [
+        Self::Sha1,
+        Self::Sha224,
+        Self::Sha256,
+        Self::Sha384,
+        Self::Sha512,
+    ];
+
+    /// The name in superblocks and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sha1 => "sha1",
+            Self::Sha224 => "sha224",
+            Self::Sha256 => "sha256",
+            Self::Sha384 => "sha384",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    /// Bytes in a digest.
+    pub const fn digest_size(self) -> usize {
+        match self {
+            Self::Sha1 => 20,
+            Self::Sha224 => 28,
+            Self::Sha256 => 32,
+            Self::Sha384 => 48,
+            Self::Sha512 => 64,
+        }
+    }
+
+    fn openssl(self) -> MessageDigest {
+        match self {
+            Self::Sha1 => MessageDigest::sha1(),
+            Self::Sha224 => MessageDigest::sha224(),
+            Self::Sha256 => MessageDigest::sha256(),
+            Self::Sha384 => MessageDigest::sha384(),
+            Self::Sha512 => MessageDigest::sha512(),
+        }
+    }
+}
+
+impl FromStr for HashAlgorithm {
+    type Err = UnknownHash;
+
+    /// Parses a name in any case, as the tools do.
+    fn from_str(text: &str) -> Result<Self, UnknownHash> {
+        Self::ALL
+            .into_iter()
+            .find(|known| known.name().eq_ignore_ascii_case(text))
+            .ok_or_else(|| UnknownHash(text.to_owned()))
+    }
+}
+
+impl fmt::Display for HashAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hasher({})", self.algorithm)
+    }
+}
+
+impl Hasher {
+    pub(crate) fn new(params: &Params) -> Result<Self, HashError> {
+        let algorithm = params.algorithm;
+        let salt_first = params.hash_type == HashType::Normal;
+        let start = || -> Result<Context, ErrorStack> {
+            let mut start = Context::new(algorithm.openssl())?;
+            if salt_first {
+                start.update(params.salt.as_bytes())?;
+            }
+            Ok(start)
+        };
+        Ok(Self {
+            algorithm,
+            salt: params.salt.as_bytes().to_vec(),
+            salt_first,
+            start: start().map_err(|source| HashError { algorithm, source })?,
+        })
+    }
+
+    /// Appends the digest of each of `blocks` to `digests`.
+    pub(crate) fn digests(&self, blocks: &[&[u8]], digests: &mut Vec<u8>) -> Result<(), HashError> {
+        if self.algorithm == HashAlgorithm::Sha256 && self.salt_first && blocks.len() >= FEW {
+            let mut lanes = vec![[0; 32]; blocks.len()];
+            tape_sha256::hash_many_prefixed(&self.salt, blocks, &mut lanes);
+            digests.extend_from_slice(lanes.as_flattened());
+            return Ok(());
+        }
+        for block in blocks {
+            let digest = self.one(block).map_err(|source| HashError {
+                algorithm: self.algorithm,
+                source,
+            })?;
+            digests.extend_from_slice(&digest);
+        }
+        Ok(())
+    }
+
+    /// The digest of one block.
+    pub(crate) fn digest(&self, block: &[u8]) -> Result<Vec<u8>, HashError> {
+        let mut digest = Vec::with_capacity(self.algorithm.digest_size());
+        self.digests(&[block], &mut digest)?;
+        Ok(digest)
+    }
+
+    fn one(&self, block: &[u8]) -> Result<openssl::hash::DigestBytes, ErrorStack> {
+        let mut context = self.start.clone();
+        context.update(block)?;
+        if !self.salt_first {
+            context.update(&self.salt)?;
+        }
+        context.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::{BlockSize, Salt};
+    use image_specs::units::Bytes;
+    use proptest::prelude::*;
+    use sha2::Digest;
+
+    fn hasher(hash_type: HashType, algorithm: HashAlgorithm, salt: &[u8]) -> Hasher {
+        Hasher::new(&Params {
+            hash_type,
+            algorithm,
+            data_block: BlockSize::DEFAULT,
+            hash_block: BlockSize::DEFAULT,
+            data_blocks: 1,
+            salt: Salt::new(salt).unwrap(),
+            superblock: None,
+            hash_offset: Bytes::ZERO,
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn names_are_parsed_in_any_case() {
+        for algorithm in HashAlgorithm::ALL {
+            let upper = algorithm.name().to_uppercase();
+            assert_eq!(upper.parse(), Ok(algorithm));
+            let digest = hasher(HashType::Normal, algorithm, b"")
+                .digest(b"x")
+                .unwrap();
+            assert_eq!(digest.len(), algorithm.digest_size());
+        }
+        assert!("md5".parse::<HashAlgorithm>().is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn many_at_once_are_what_one_by_one_are(
+            salt in proptest::collection::vec(any::<u8>(), 0..=256),
+            seed in any::<u64>(),
+            shift in 0_u32..6,
+            count in 1_usize..40,
+            first in any::<bool>(),
+        ) {
+            let size = 512_usize << shift;
+            let mut state = seed | 1;
+            let data: Vec<u8> = (0..size * count).map(|_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state.to_le_bytes()[0]
+            }).collect();
+            let blocks: Vec<&[u8]> = data.chunks(size).collect();
+            let hash_type = if first { HashType::Normal } else { HashType::ChromeOs };
+            let mut found = Vec::new();
+            hasher(hash_type, HashAlgorithm::Sha256, &salt).digests(&blocks, &mut found).unwrap();
+            let expected: Vec<u8> = blocks.iter().flat_map(|block| {
+                let parts = if first { [&salt[..], block] } else { [block, &salt[..]] };
+                sha2::Sha256::digest(parts.concat())
+            }).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

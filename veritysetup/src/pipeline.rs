@@ -1,0 +1,253 @@
+//! Digests of all data blocks, in order, computed by several threads with bounded memory.
+//!
+//! Workers take chunks of the data in turn, read each into a buffer of their own (never a mapping:
+//! a file that shrinks must be an error, not a signal) and hash it. The caller's thread receives
+//! the chunks in order; workers do not run further ahead of it than a window.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use crate::hasher::{HashError, Hasher};
+use crate::io::ReadAt;
+use crate::params::Params;
+
+/// Bytes that a worker reads at once: fits the second-level cache beside its digests.
+const CHUNK: u64 = 256 * 1024;
+
+/// How many chunks the workers may be ahead of the consumer, in all.
+const WINDOW: u64 = 64;
+
+/// Why the data's digests cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// The data cannot be read.
+    #[error("cannot read the data at byte {offset}")]
+    Read {
+        /// Where the read began.
+        offset: u64,
+        /// Why.
+        source: io::Error,
+    },
+    /// It cannot be hashed.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+}
+
+/// The digests of some data blocks that follow each other.
+pub(crate) struct Digests {
+    /// The first block's index.
+    pub(crate) first: u64,
+    /// The digests, back to back.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Calls `consume` with the digests of all data blocks, in order, until it fails.
+pub(crate) fn run<E: From<DataError>>(
+    params: &Params,
+    data: &dyn ReadAt,
+    threads: NonZeroUsize,
+    mut consume: impl FnMut(Digests) -> Result<(), E>,
+) -> Result<(), E> {
+    let hasher = Hasher::new(params).map_err(DataError::from)?;
+    let job = Job::new(params, data, hasher);
+    let count = u64::try_from(threads.get()).unwrap_or(u64::MAX);
+    thread::scope(|scope| {
+        let (sender, receiver) = channel();
+        for _ in 0..count.min(job.chunks) {
+            let sender = sender.clone();
+            scope.spawn(|| job.work(sender));
+        }
+        drop(sender);
+        let _stop = StopOnDrop(&job.tickets);
+        drain(&job, &receiver, &mut consume)
+    })
+}
+
+/// Passes the chunks on in order.
+fn drain<E: From<DataError>>(
+    job: &Job<'_>,
+    receiver: &Receiver<Done>,
+    consume: &mut impl FnMut(Digests) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut early = BTreeMap::new();
+    let mut wanted = 0;
+    // The channel closes when all chunks are taken, or a worker has panicked (which the scope
+    // passes on).
+    while let Ok(Done { chunk, result }) = receiver.recv() {
+        early.insert(chunk, result);
+        while let Some(result) = early.remove(&wanted) {
+            let first = wanted * job.blocks_per_chunk;
+            consume(Digests {
+                first,
+                bytes: result?,
+            })?;
+            wanted += 1;
+            job.tickets.allow(wanted + WINDOW);
+        }
+    }
+    Ok(())
+}
+
+struct Job<'a> {
+    data: &'a dyn ReadAt,
+    hasher: Hasher,
+    zero: ZeroBlock,
+    block: usize,
+    blocks: u64,
+    blocks_per_chunk: u64,
+    chunks: u64,
+    tickets: Tickets,
+}
+
+struct Done {
+    chunk: u64,
+    result: Result<Vec<u8>, DataError>,
+}
+
+impl<'a> Job<'a> {
+    fn new(params: &Params, data: &'a dyn ReadAt, hasher: Hasher) -> Self {
+        let blocks_per_chunk = (CHUNK / params.data_block.get()).max(1);
+        let chunks = params.data_blocks.div_ceil(blocks_per_chunk);
+        Self {
+            data,
+            zero: ZeroBlock::default(),
+            hasher,
+            block: params.data_block.in_memory(),
+            blocks: params.data_blocks,
+            blocks_per_chunk,
+            chunks,
+            tickets: Tickets::new(chunks),
+        }
+    }
+
+    fn work(&self, sender: Sender<Done>) {
+        let mut buffer = Vec::new();
+        while let Some(chunk) = self.tickets.take() {
+            let result = self.hash(chunk, &mut buffer);
+            let failed = result.is_err();
+            if sender.send(Done { chunk, result }).is_err() || failed {
+                break;
+            }
+        }
+    }
+
+    fn hash(&self, chunk: u64, buffer: &mut Vec<u8>) -> Result<Vec<u8>, DataError> {
+        let first = chunk * self.blocks_per_chunk;
+        let count = (self.blocks - first).min(self.blocks_per_chunk);
+        let count = usize::try_from(count).unwrap_or_else(|_| unreachable!("a chunk is small"));
+        buffer.resize(count * self.block, 0);
+        // Levels::new has checked that the whole size fits.
+        let offset = first * u64::try_from(self.block).unwrap_or(u64::MAX);
+        self.data
+            .read_exact_at(buffer, offset)
+            .map_err(|source| DataError::Read { offset, source })?;
+        Ok(self.digests(buffer)?)
+    }
+
+    /// The digests of the buffer's blocks; blocks of zeros are not hashed again.
+    fn digests(&self, buffer: &[u8]) -> Result<Vec<u8>, HashError> {
+        let (empty, full): (Vec<_>, Vec<_>) = buffer
+            .chunks_exact(self.block)
+            .enumerate()
+            .partition(|(_, block)| is_zero(block));
+        let blocks: Vec<&[u8]> = full.iter().map(|(_, block)| *block).collect();
+        let mut found = Vec::new();
+        self.hasher.digests(&blocks, &mut found)?;
+        if empty.is_empty() {
+            return Ok(found);
+        }
+        let zero = self.zero.digest(&self.hasher, self.block)?;
+        let mut all = zero.repeat(buffer.len() / self.block);
+        for ((index, _), digest) in full.iter().zip(found.chunks_exact(zero.len())) {
+            all[index * zero.len()..][..zero.len()].copy_from_slice(digest);
+        }
+        Ok(all)
+    }
+}
+
+/// The digest of a block of zeros, once it is asked for.
+#[derive(Default)]
+struct ZeroBlock(Mutex<Option<Vec<u8>>>);
+
+impl ZeroBlock {
+    fn digest(&self, hasher: &Hasher, block: usize) -> Result<Vec<u8>, HashError> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(digest) = &*known {
+            return Ok(digest.clone());
+        }
+        let digest = hasher.digest(&vec![0; block])?;
+        *known = Some(digest.clone());
+        Ok(digest)
+    }
+}
+
+fn is_zero(block: &[u8]) -> bool {
+    // Nearly all blocks show in their first bytes that they are not.
+    let (head, rest) = block.split_at(block.len().min(64));
+    let zero = |part: &[u8]| part.iter().fold(0, |all, byte| all | byte) == 0;
+    zero(head) && zero(rest)
+}
+
+/// Hands out chunk numbers, within the window.
+struct Tickets {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    next: u64,
+    allowed: u64,
+    end: u64,
+}
+
+impl Tickets {
+    fn new(end: u64) -> Self {
+        Self {
+            state: Mutex::new(State {
+                next: 0,
+                allowed: WINDOW,
+                end,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// The next chunk to work on, waiting for the window; `None` when there are no more.
+    fn take(&self) -> Option<u64> {
+        let mut state = self
+            .changed
+            .wait_while(self.lock(), |state| {
+                state.next < state.end && state.next >= state.allowed
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        let chunk = state.next;
+        (chunk < state.end).then(|| {
+            state.next += 1;
+            chunk
+        })
+    }
+
+    fn allow(&self, allowed: u64) {
+        self.lock().allowed = allowed;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets the workers end when the consumer has.
+struct StopOnDrop<'a>(&'a Tickets);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.lock().end = 0;
+        self.0.changed.notify_all();
+    }
+}
