@@ -173,9 +173,9 @@ fn bracket(pattern: &[char], letter: char) -> Option<(bool, usize)> {
             [] => return None,
             [']', ..] if at > first => return Some((found != negated, at + 1)),
             ['[', ':', ref rest @ ..] if class_at(rest).is_some() => {
-                let (class, length) = class_at(rest)?;
-                found |= class(letter);
-                at += 2 + length;
+                let Class(name, holds) = class_at(rest)?;
+                found |= holds(letter);
+                at += 2 + name.len();
             }
             [_, '-'] => return Some((false, at)), // a range without its end matches nothing
             [low, '-', high, ..] if high != ']' => {
@@ -190,28 +190,30 @@ fn bracket(pattern: &[char], letter: char) -> Option<(bool, usize)> {
     }
 }
 
-/// The class whose name and `:]` the pattern begins with, and their length.
-fn class_at(pattern: &[char]) -> Option<(fn(char) -> bool, usize)> {
-    const CLASSES: [(&str, fn(char) -> bool); 12] = [
-        ("alnum:]", |c| c.is_ascii_alphanumeric()),
-        ("alpha:]", |c| c.is_ascii_alphabetic()),
-        ("blank:]", |c| matches!(c, ' ' | '\t')),
-        ("cntrl:]", |c| c.is_ascii_control()),
-        ("digit:]", |c| c.is_ascii_digit()),
-        ("graph:]", |c| c.is_ascii_graphic()),
-        ("lower:]", |c| c.is_ascii_lowercase()),
-        ("print:]", |c| c.is_ascii_graphic() || c == ' '),
-        ("punct:]", |c| c.is_ascii_punctuation()),
-        ("space:]", |c| c.is_ascii_whitespace() || c == '\x0b'),
-        ("upper:]", |c| c.is_ascii_uppercase()),
-        ("xdigit:]", |c| c.is_ascii_hexdigit()),
-    ];
-    CLASSES
-        .into_iter()
-        .find(|(name, _)| {
-            name.len() <= pattern.len() && name.chars().eq(pattern[..name.len()].iter().copied())
-        })
-        .map(|(name, class)| (class, name.len()))
+/// A named class of letters, with the `:]` that ends it.
+struct Class(&'static str, fn(char) -> bool);
+
+const CLASSES: [Class; 12] = [
+    Class("alnum:]", |c| c.is_ascii_alphanumeric()),
+    Class("alpha:]", |c| c.is_ascii_alphabetic()),
+    Class("blank:]", |c| matches!(c, ' ' | '\t')),
+    Class("cntrl:]", |c| c.is_ascii_control()),
+    Class("digit:]", |c| c.is_ascii_digit()),
+    Class("graph:]", |c| c.is_ascii_graphic()),
+    Class("lower:]", |c| c.is_ascii_lowercase()),
+    Class("print:]", |c| c.is_ascii_graphic() || c == ' '),
+    Class("punct:]", |c| c.is_ascii_punctuation()),
+    Class("space:]", |c| c.is_ascii_whitespace() || c == '\x0b'),
+    Class("upper:]", |c| c.is_ascii_uppercase()),
+    Class("xdigit:]", |c| c.is_ascii_hexdigit()),
+];
+
+/// The class that the pattern begins with.
+fn class_at(pattern: &[char]) -> Option<&'static Class> {
+    CLASSES.iter().find(|Class(name, _)| {
+        let begin = pattern.iter().take(name.len()).copied();
+        name.chars().eq(begin)
+    })
 }
 
 #[cfg(test)]
