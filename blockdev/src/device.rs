@@ -8,7 +8,7 @@ use std::io;
 use image_specs::units::{Bytes, Extent, SectorSize};
 
 /// A block device, an image file, or memory.
-pub trait BlockDevice: Debug {
+pub trait BlockDevice: Debug + Send + Sync {
     /// The name to use in messages (a path).
     fn name(&self) -> String;
 
