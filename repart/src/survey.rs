@@ -3,8 +3,9 @@
 //! Plain values only. Whoever opens files fills this in; the planner reads nothing else, so a plan
 //! can be made, tested and repeated without a disk. Pure.
 
+use image_specs::gpt::Table;
 use image_specs::partition::PartitionType;
-use image_specs::units::{Bytes, Extent, Lba, SectorSize};
+use image_specs::units::{Bytes, Extent, SectorSize};
 use uuid::Uuid;
 
 /// The state of the world that a plan starts from.
@@ -29,22 +30,7 @@ pub enum FoundLabel {
     /// A table that is not GPT.
     Other,
     /// A GPT.
-    Gpt(FoundTable),
-}
-
-/// A GPT as it was found.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FoundTable {
-    /// The disk's UUID, all zeros where it was never set.
-    pub disk_uuid: Uuid,
-    /// First sector that partitions may use.
-    pub first_usable: Lba,
-    /// Last sector that partitions may use.
-    pub last_usable: Lba,
-    /// Number of slots.
-    pub slots: u32,
-    /// The used slots, by ascending slot number.
-    pub partitions: Vec<FoundPartition>,
+    Gpt(Box<Table>),
 }
 
 /// A partition that exists.
@@ -74,4 +60,22 @@ pub struct FoundContent {
     pub uuid: Option<Uuid>,
     /// Size of the device that `BlockDeviceReplace=` moves.
     pub replaced: Option<Bytes>,
+}
+
+impl FoundPartition {
+    /// The usable partitions of a table, by ascending slot; entries that end before they start are
+    /// left out.
+    pub fn all(table: &Table) -> Vec<Self> {
+        let found = |(slot, entry): (&u32, &image_specs::gpt::Entry)| {
+            Some(Self {
+                slot: *slot,
+                kind: entry.kind,
+                uuid: entry.uuid,
+                label: entry.label.text().unwrap_or_default(),
+                flags: entry.attributes,
+                extent: entry.extent(table.sector_size())?,
+            })
+        };
+        table.slots().iter().filter_map(found).collect()
+    }
 }

@@ -1,18 +1,34 @@
 //! From what is wanted and what was found to the new layout.
 //!
-//! `plan()` is pure: the same survey, definitions and options give the same [`Plan`], which is
-//! systemd-repart's. A plan holds all that is needed to print it and to apply it. Invariants (proved
-//! again by `check()` before a plan is applied): nothing overlaps, everything lies inside the usable
-//! area, nothing that existed moves, shrinks or vanishes unless a factory reset or a new table was
-//! asked for, and every byte of the disk is accounted for.
+//! [`plan`] is pure: the same survey, definitions, options and random numbers give the same [`Plan`],
+//! which is systemd-repart's. A plan holds all that is needed to print it and to apply it. Invariants
+//! (proved again by [`check`] before a plan is applied): nothing overlaps, everything lies inside the
+//! usable area, nothing that existed moves, shrinks or vanishes unless a factory reset or a new table
+//! was asked for, and every byte of the disk is accounted for.
 
-use image_specs::arch::Architecture;
+mod check;
+mod error;
+mod fit;
+mod grow;
+mod identity;
+mod layout;
+mod make;
+mod matching;
+mod place;
+mod size;
+
+use image_specs::gpt::Table;
 use image_specs::identity::Seed;
 use image_specs::partition::PartitionType;
-use image_specs::units::{Bytes, Extent, Grain, Lba, SectorSize};
+use image_specs::units::{Bytes, Extent, Grain};
 use uuid::Uuid;
 
 use crate::survey::FoundPartition;
+
+pub use check::{CheckError, check};
+pub use error::{ExitClass, PlanError};
+pub use identity::Random;
+pub use make::{TableAfterError, minimal_size, plan};
 
 /// How a plan is made: what the command line says.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,8 +47,6 @@ pub struct Options {
     pub defer: Defer,
     /// Sector size of file systems where a definition does not set it.
     pub fs_sector: u64,
-    /// What `--architecture=` says; only carried for the report.
-    pub architecture: Option<Architecture>,
 }
 
 /// `--empty=`.
@@ -81,8 +95,12 @@ pub struct Plan {
     pub old_disk_size: Bytes,
     /// Size of the disk or file after.
     pub new_disk_size: Bytes,
-    /// The table to write.
-    pub table: PlannedTable,
+    /// Whether no table existed, or the old one goes.
+    pub from_scratch: bool,
+    /// The table that the plan starts from, already fitted to the new size of the disk and without
+    /// what a factory reset deletes; an empty one where it is made from scratch. [`Plan::table_after`]
+    /// is the one to write.
+    pub table: Box<Table>,
     /// Alignment of starts and sizes.
     pub grain: Grain,
     /// Definitions in list order, then what was found without one; the dropped and merged too.
@@ -94,23 +112,6 @@ pub struct Plan {
     pub wipe: Vec<Extent>,
     /// Whether anything is to be written: a new table, a new partition or a different size.
     pub changed: bool,
-}
-
-/// The header of the table to write.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlannedTable {
-    /// Whether no table existed, or the old one goes.
-    pub from_scratch: bool,
-    /// The disk's UUID.
-    pub disk_uuid: Uuid,
-    /// First sector that partitions may use.
-    pub first_usable: Lba,
-    /// Last sector that partitions may use.
-    pub last_usable: Lba,
-    /// Number of slots.
-    pub slots: u32,
-    /// Sector size.
-    pub sector: SectorSize,
 }
 
 /// One partition of the plan.

@@ -1,0 +1,106 @@
+//! Why no plan can be made. Pure.
+
+use image_specs::gpt::LayoutError;
+use image_specs::units::Bytes;
+
+/// Why no plan can be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// `--empty=refuse` and nothing there.
+    #[error(
+        "the disk has no partition table, so it is left alone; --empty=allow lets one be written"
+    )]
+    NoTable,
+    /// A table that is not GPT.
+    #[error(
+        "the disk has a partition table that is not GPT, so it is left alone; --empty=force replaces it and loses its partitions"
+    )]
+    NotGpt,
+    /// `--empty=require` and a table is there.
+    #[error("the disk has a partition table already, but --empty=require wants it empty")]
+    NotEmpty,
+    /// `--factory-reset=yes` with a new table.
+    #[error(
+        "a factory reset needs an existing partition table, so it cannot be asked for together with --empty=force, require or create"
+    )]
+    ResetOfNewTable,
+    /// The disk is too small for a table.
+    #[error(transparent)]
+    Table(#[from] LayoutError),
+    /// An existing partition does not lie where the table lets partitions be.
+    #[error(
+        "existing partition {number} lies outside of the area that the partition table lets be used, so the disk is left alone; check it with \"sfdisk --verify\""
+    )]
+    OutOfRange {
+        /// Its number, from 1.
+        number: u64,
+    },
+    /// Two existing partitions share sectors.
+    #[error(
+        "existing partitions {first} and {second} overlap, so the disk is left alone; check it with \"sfdisk --verify\""
+    )]
+    Overlap {
+        /// Number of the one that starts first, from 1.
+        first: u64,
+        /// Number of the other.
+        second: u64,
+    },
+    /// Not everything fits.
+    #[error(
+        "the partitions do not fit: {what} needs {needed}, but the largest free area has {largest}; make the disk {missing} larger ({minimal} at least, it is {current}), lower SizeMinBytes=, or give what can be left out a Priority= above 0"
+    )]
+    NoSpace {
+        /// The partition that finds no place, as the user knows it.
+        what: String,
+        /// What it needs, padding included.
+        needed: Bytes,
+        /// The largest free area.
+        largest: Bytes,
+        /// By how much the disk is too small at least.
+        missing: Bytes,
+        /// What the disk must have at least.
+        minimal: Bytes,
+        /// What it has.
+        current: Bytes,
+    },
+    /// The table is full.
+    #[error(
+        "the partition table has {slots} slots and all are used, so there is none for {what}; remove a definition"
+    )]
+    NoSlot {
+        /// The partition without a slot.
+        what: String,
+        /// How many slots there are.
+        slots: u32,
+    },
+}
+
+/// Which exit code an error asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitClass {
+    /// 1: it failed.
+    Failure,
+    /// 77: the disk is not one to be changed, which is no failure at boot.
+    NotForUs,
+}
+
+impl PlanError {
+    /// The exit code that this error asks for.
+    pub fn exit(&self) -> ExitClass {
+        match self {
+            Self::NoTable | Self::NotGpt | Self::NotEmpty => ExitClass::NotForUs,
+            _ => ExitClass::Failure,
+        }
+    }
+}
+
+impl ExitClass {
+    /// The code as a process ends with it.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Failure => 1,
+            Self::NotForUs => 77,
+        }
+    }
+}

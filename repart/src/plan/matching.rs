@@ -1,0 +1,238 @@
+//! Which partition that was found belongs to which definition, and where space is free.
+//!
+//! A found partition goes to the first definition of its type that has none yet; never by label, UUID
+//! or size. Pure.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+
+use image_specs::gpt::Table;
+
+use super::error::PlanError;
+use super::layout::{Area, Entry, Layout, Wanted, effective_grain};
+use super::size::hash_tree_size;
+use super::{Options, VeritySiblings};
+use crate::definition::{Definition, VerityMode};
+use crate::survey::{FoundPartition, Survey};
+
+impl<'a> Layout<'a> {
+    /// The definitions in their order, without anything found.
+    pub(super) fn new(survey: &Survey, definitions: &'a [Definition], options: &Options) -> Self {
+        let mut entries: Vec<_> = (definitions.iter().enumerate())
+            .map(|(index, definition)| {
+                Entry::new(Some(wanted(survey, options, index, definition)), None)
+            })
+            .collect();
+        link_verity(&mut entries, definitions);
+        link_supplements(&mut entries, definitions);
+        let mut layout = Self {
+            grain: effective_grain(options.grain, survey.sector.get()),
+            start: 0,
+            end: 0,
+            entries,
+            areas: Vec::new(),
+        };
+        layout.size_hash_partitions();
+        layout
+    }
+
+    /// Gives each found partition to a definition, or enters it as foreign behind them.
+    pub(super) fn match_found(&mut self, found: Vec<FoundPartition>) {
+        for partition in found {
+            let free = |entry: &&mut Entry<'_>| !entry.exists() && entry.kind() == partition.kind;
+            match self.entries.iter_mut().find(free) {
+                Some(entry) => entry.found = Some(partition),
+                None => self.entries.push(Entry::new(None, Some(partition))),
+            }
+        }
+        for index in 0..self.entries.len() {
+            let target = self.entries[index].supplement_for;
+            if let Some(target) = target.filter(|_| self.entries[index].exists()) {
+                self.entries[target].merged = None;
+            }
+        }
+    }
+
+    /// What a factory reset deletes.
+    pub(super) fn marked_for_reset(&self) -> Vec<FoundPartition> {
+        let marked = |entry: &&Entry<'_>| {
+            let wanted = entry.wanted.as_ref();
+            wanted.is_some_and(|wanted| wanted.definition.factory_reset)
+        };
+        let found = self.entries.iter().filter(marked);
+        found.filter_map(|entry| entry.found.clone()).collect()
+    }
+
+    /// Takes the usable area from `table` and records the free space in it.
+    pub(super) fn measure(&mut self, table: &Table) -> Result<(), PlanError> {
+        let sector = table.sector_size().get();
+        let first = table.first_usable().get().saturating_mul(sector);
+        let end = (table.last_usable().get().saturating_add(1)).saturating_mul(sector);
+        (self.start, self.end) = (self.up(first), self.down(end));
+        self.areas.clear();
+        let by_slot = self.found_by_slot();
+        check_positions(&self.entries, &by_slot, (first, end))?;
+        for index in &by_slot {
+            let gap = self.gap_behind(*index, end);
+            self.entries[*index].found_padding = gap;
+            self.add_area(gap, Some(*index));
+        }
+        let left = by_slot.iter().map(|i| self.entries[*i].found_start()).min();
+        let left_end = left.map_or(self.end, |left| self.down(left));
+        self.add_area(left_end.saturating_sub(self.start), None);
+        Ok(())
+    }
+
+    fn add_area(&mut self, size: u64, after: Option<usize>) {
+        if size > 0 {
+            self.areas.push(Area {
+                size,
+                after,
+                allocated: 0,
+            });
+        }
+    }
+
+    fn found_by_slot(&self) -> Vec<usize> {
+        let slot = |index: &usize| self.entries[*index].found.as_ref().map(|found| found.slot);
+        let mut indexes: Vec<usize> = (0..self.entries.len())
+            .filter(|index| self.entries[*index].exists())
+            .collect();
+        indexes.sort_by_key(slot);
+        indexes
+    }
+
+    /// The free grains between partition `index` and the next one or the end.
+    fn gap_behind(&self, index: usize, end: u64) -> u64 {
+        let entry = &self.entries[index];
+        let behind = entry.found_start().saturating_add(entry.found_size());
+        let starts = self
+            .entries
+            .iter()
+            .filter(|e| e.exists())
+            .map(Entry::found_start);
+        let next = starts.filter(|start| *start >= behind).min().unwrap_or(end);
+        self.down(next).saturating_sub(self.up(behind))
+    }
+
+    /// A hash partition must hold the tree of the largest data partition that may be.
+    fn size_hash_partitions(&mut self) {
+        for index in 0..self.entries.len() {
+            let entry = &self.entries[index];
+            let Some(hash) = entry
+                .wanted
+                .as_ref()
+                .filter(|w| w.definition.verity.mode == VerityMode::Hash && w.size_min.is_none())
+            else {
+                continue;
+            };
+            let data = entry
+                .verity
+                .data
+                .and_then(|data| self.entries[data].wanted.as_ref());
+            let Some(most) = data.and_then(|data| data.definition.size_max) else {
+                continue;
+            };
+            let block = |set: Option<u32>| set.map_or(hash.fs_sector, u64::from);
+            let verity = &hash.definition.verity;
+            let needed = hash_tree_size(
+                most.get(),
+                block(verity.data_block_size),
+                block(verity.hash_block_size),
+            );
+            if let Some(hash) = &mut self.entries[index].wanted {
+                hash.size_min = Some(needed);
+            }
+        }
+    }
+}
+
+fn wanted<'a>(
+    survey: &Survey,
+    options: &Options,
+    index: usize,
+    definition: &'a Definition,
+) -> Wanted<'a> {
+    Wanted {
+        index,
+        definition,
+        content: survey.contents.get(index).cloned().unwrap_or_default(),
+        fs_sector: (definition.fs_sector_size.unwrap_or(options.fs_sector))
+            .max(survey.sector.get()),
+        size_min: definition.size_min.map(|size| size.get()),
+    }
+}
+
+fn link_verity(entries: &mut [Entry<'_>], definitions: &[Definition]) {
+    let mut sets: HashMap<&str, VeritySiblings> = HashMap::new();
+    for (index, definition) in definitions.iter().enumerate() {
+        let Some(key) = definition.verity.match_key.as_deref() else {
+            continue;
+        };
+        let set = sets.entry(key).or_default();
+        match definition.verity.mode {
+            VerityMode::Off => continue,
+            VerityMode::Data => set.data = Some(index),
+            VerityMode::Hash => set.hash = Some(index),
+            VerityMode::Signature => set.signature = Some(index),
+        }
+    }
+    for (entry, definition) in entries.iter_mut().zip(definitions) {
+        if definition.verity.mode != VerityMode::Off {
+            let key = definition.verity.match_key.as_deref();
+            entry.verity = key
+                .and_then(|key| sets.get(key))
+                .copied()
+                .unwrap_or_default();
+        }
+    }
+}
+
+fn link_supplements(entries: &mut [Entry<'_>], definitions: &[Definition]) {
+    let named = |name: &str| {
+        definitions.iter().position(|definition| {
+            let path = definition.origin.path.as_deref();
+            let file = path
+                .and_then(|path| path.file_name())
+                .and_then(OsStr::to_str);
+            file.and_then(|file| file.strip_suffix(".conf")) == Some(name)
+        })
+    };
+    for (index, definition) in definitions.iter().enumerate() {
+        let target = definition.supplement_for.as_deref().and_then(named);
+        if let Some(target) = target.filter(|target| *target != index) {
+            entries[index].supplement_for = Some(target);
+            entries[target].merged = Some(index);
+        }
+    }
+}
+
+/// Refuses tables in which partitions overlap or lie where none may be.
+fn check_positions(
+    entries: &[Entry<'_>],
+    found: &[usize],
+    (first, end): (u64, u64),
+) -> Result<(), PlanError> {
+    let partitions = found
+        .iter()
+        .filter_map(|index| entries[*index].found.as_ref());
+    let mut sorted: Vec<&FoundPartition> = partitions.collect();
+    sorted.sort_by_key(|partition| partition.extent.start);
+    let number = |partition: &FoundPartition| u64::from(partition.slot) + 1;
+    for partition in &sorted {
+        let (start, behind) = (partition.extent.start.get(), partition.extent.end());
+        if start < first || behind.is_none_or(|behind| behind.get() > end) {
+            let number = number(partition);
+            return Err(PlanError::OutOfRange { number });
+        }
+    }
+    for pair in sorted.windows(2) {
+        if pair[0].extent.overlaps(pair[1].extent) {
+            return Err(PlanError::Overlap {
+                first: number(pair[0]),
+                second: number(pair[1]),
+            });
+        }
+    }
+    Ok(())
+}
