@@ -8,5 +8,6 @@ pub mod build;
 pub mod definition;
 pub mod fstab;
 pub mod plan;
+pub mod report;
 pub mod survey;
 pub mod window;

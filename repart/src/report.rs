@@ -135,7 +135,9 @@ impl Report {
 
 impl Row {
     fn new(partition: &PlannedPartition, definitions: &[Definition], node: Option<&Path>) -> Self {
-        let definition = partition.definition.and_then(|index| definitions.get(index));
+        let definition = partition
+            .definition
+            .and_then(|index| definitions.get(index));
         let verity = definition.is_some_and(|d| d.verity.mode != VerityMode::Off);
         let name = |slot: u32| node.map(|node| partition_node(node, slot));
         Self {
@@ -215,7 +217,11 @@ struct Json<'a> {
 impl Serialize for Json<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (row, columns) = (self.row, self.columns);
-        let label = if row.label.is_empty() { "-" } else { &row.label };
+        let label = if row.label.is_empty() {
+            "-"
+        } else {
+            &row.label
+        };
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("type", &row.kind.to_string())?;
         map.serialize_entry("label", label)?;
@@ -251,7 +257,11 @@ fn text(path: &Path) -> std::borrow::Cow<'_, str> {
 /// The name that the kernel gives a partition: with a `p` where the disk's ends in a digit.
 pub fn partition_node(disk: &Path, slot: u32) -> PathBuf {
     let mut name = disk.as_os_str().to_owned();
-    if name.as_encoded_bytes().last().is_some_and(u8::is_ascii_digit) {
+    if name
+        .as_encoded_bytes()
+        .last()
+        .is_some_and(u8::is_ascii_digit)
+    {
         name.push("p");
     }
     name.push((u64::from(slot) + 1).to_string());

@@ -3,9 +3,8 @@
 //! Plain values only. Whoever opens files fills this in; the planner reads nothing else, so a plan
 //! can be made, tested and repeated without a disk. Pure.
 
-use image_specs::gpt::Table;
 use image_specs::partition::PartitionType;
-use image_specs::units::{Bytes, Extent, SectorSize};
+use image_specs::units::{Bytes, Extent, Lba, SectorSize};
 use uuid::Uuid;
 
 /// The state of the world that a plan starts from.
@@ -30,7 +29,24 @@ pub enum FoundLabel {
     /// A table that is not GPT.
     Other,
     /// A GPT.
-    Gpt(Box<Table>),
+    Gpt(FoundTable),
+}
+
+/// A GPT as it was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FoundTable {
+    /// The disk's UUID, all zeros where it was never set.
+    pub disk_uuid: Uuid,
+    /// First sector that partitions may use.
+    pub first_usable: Lba,
+    /// Last sector that partitions may use.
+    pub last_usable: Lba,
+    /// Number of slots.
+    pub slots: u32,
+    /// Bytes of a slot.
+    pub slot_size: u32,
+    /// The used slots, by ascending slot number.
+    pub partitions: Vec<FoundPartition>,
 }
 
 /// A partition that exists.
@@ -62,20 +78,13 @@ pub struct FoundContent {
     pub replaced: Option<Bytes>,
 }
 
-impl FoundPartition {
-    /// The usable partitions of a table, by ascending slot; entries that end before they start are
-    /// left out.
-    pub fn all(table: &Table) -> Vec<Self> {
-        let found = |(slot, entry): (&u32, &image_specs::gpt::Entry)| {
-            Some(Self {
-                slot: *slot,
-                kind: entry.kind,
-                uuid: entry.uuid,
-                label: entry.label.text().unwrap_or_default(),
-                flags: entry.attributes,
-                extent: entry.extent(table.sector_size())?,
-            })
-        };
-        table.slots().iter().filter_map(found).collect()
+impl FoundTable {
+    /// The last usable sector where the table stands on a disk of `size`: behind it come the backup of
+    /// the slots and the backup header. `None` where that leaves no usable sector.
+    pub fn last_usable_on(&self, size: Bytes, sector: SectorSize) -> Option<Lba> {
+        let slots = u64::from(self.slots).checked_mul(self.slot_size.into())?;
+        let behind = slots.div_ceil(sector.get()).checked_add(2)?;
+        let last = (size.get() / sector.get()).checked_sub(behind)?;
+        (last >= self.first_usable.get()).then_some(Lba::new(last))
     }
 }

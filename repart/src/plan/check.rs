@@ -3,7 +3,7 @@
 use image_specs::units::{Bytes, Extent};
 
 use super::{Fate, Plan, PlannedPartition};
-use crate::survey::{FoundLabel, FoundPartition, Survey};
+use crate::survey::{FoundLabel, Survey};
 
 /// A plan that must not be applied; always a mistake in the planner or a disk that changed since.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,17 +45,17 @@ pub fn check(plan: &Plan, survey: &Survey) -> Result<(), CheckError> {
 
 /// Everything that existed is still there, where it was, and no smaller.
 fn check_kept(plan: &Plan, survey: &Survey) -> Result<(), CheckError> {
-    let (false, FoundLabel::Gpt(table)) = (plan.from_scratch, &survey.label) else {
+    let (false, FoundLabel::Gpt(table)) = (plan.table.from_scratch, &survey.label) else {
         return Ok(());
     };
-    for found in FoundPartition::all(table) {
+    for found in &table.partitions {
         let number = u64::from(found.slot) + 1;
-        if plan.reset.contains(&found) {
+        if plan.reset.contains(found) {
             continue;
         }
         let kept = plan.listed().find(|p| p.slot == Some(found.slot));
         let kept = kept.ok_or(CheckError::Lost(number))?;
-        if kept.kind != found.kind || kept.found.as_ref() != Some(&found) {
+        if kept.kind != found.kind || kept.found.as_ref() != Some(found) {
             return Err(CheckError::Lost(number));
         }
         if kept.offset != found.extent.start {
@@ -121,9 +121,9 @@ fn check_accounts(plan: &Plan, placed: &[&PlannedPartition]) -> Result<(), Check
 }
 
 fn usable(plan: &Plan) -> Extent {
-    let sector = plan.table.sector_size();
-    let start = plan.table.first_usable().start(sector);
-    let behind = image_specs::units::Lba::new(plan.table.last_usable().get().saturating_add(1));
+    let sector = plan.table.sector;
+    let start = plan.table.first_usable.start(sector);
+    let behind = image_specs::units::Lba::new(plan.table.last_usable.get().saturating_add(1));
     let (start, end) = (start.unwrap_or(Bytes::MAX), behind.start(sector));
     Extent::new(start, end.unwrap_or(Bytes::MAX).saturating_sub(start))
 }

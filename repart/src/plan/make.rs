@@ -1,14 +1,14 @@
 //! The planner's one way through: geometry, matching, names, sizes, places. Pure.
 
-use image_specs::gpt::Table;
-use image_specs::units::{Bytes, Extent, Grain, SectorSize};
+use image_specs::gpt::{LayoutError, Table};
+use image_specs::units::{Bytes, Extent, Grain};
 use uuid::Uuid;
 
 use super::error::PlanError;
 use super::fit::DiskNeed;
 use super::identity::Random;
-use super::layout::{Entry, Layout, effective_grain};
-use super::{EmptyMode, Fate, Options, Plan, PlannedPartition, SizeMode};
+use super::layout::{Entry, Layout};
+use super::{EmptyMode, Fate, Options, Plan, PlannedPartition, PlannedTable, SizeMode};
 use crate::definition::Definition;
 use crate::survey::{FoundLabel, FoundPartition, Survey};
 
@@ -28,20 +28,14 @@ pub fn plan(
     let from_scratch = is_from_scratch(survey, options)?;
     let mut disk = Disk::start(survey, options, from_scratch)?;
     let mut layout = Layout::new(survey, definitions, options);
-    let mut reset = Vec::new();
-    if options.factory_reset {
-        let mut trial = layout.clone();
-        trial.match_found(FoundPartition::all(&disk.table));
-        reset = trial.marked_for_reset();
-        for gone in &reset {
-            disk.table.remove(gone.slot);
-        }
-    }
-    layout.match_found(FoundPartition::all(&disk.table));
+    let reset = match options.factory_reset {
+        true => disk.reset(layout.clone()),
+        false => Vec::new(),
+    };
+    layout.match_found(disk.partitions.clone());
     layout.identify(options.seed, random);
     if options.size == SizeMode::Auto {
-        let needed = layout.minimal_disk(survey.sector.get());
-        disk.grow(Bytes::new(needed), options, from_scratch)?;
+        disk.grow(Bytes::new(layout.minimal_disk(survey.sector.get())), survey)?;
     }
     layout.measure(&disk.table)?;
     layout.fit(DiskNeed {
@@ -49,15 +43,15 @@ pub fn plan(
         sector: survey.sector.get(),
     })?;
     layout.grow();
-    layout.place(disk.table.entry_count())?;
-    Ok(finish(survey, options, layout, disk, reset, from_scratch))
+    layout.place(disk.table.slots)?;
+    Ok(finish(survey, options, layout, disk, reset))
 }
 
 /// What a disk must have to hold all definitions, whatever disk there is.
 pub fn minimal_size(survey: &Survey, definitions: &[Definition], options: &Options) -> Bytes {
     let mut layout = Layout::new(survey, definitions, options);
     if let FoundLabel::Gpt(table) = &survey.label {
-        layout.match_found(FoundPartition::all(table));
+        layout.match_found(table.partitions.clone());
     }
     Bytes::new(layout.minimal_disk(survey.sector.get()))
 }
@@ -84,77 +78,105 @@ fn is_from_scratch(survey: &Survey, options: &Options) -> Result<bool, PlanError
 /// The disk while it is planned for.
 struct Disk {
     size: Bytes,
-    sector: SectorSize,
-    table: Box<Table>,
+    table: PlannedTable,
+    partitions: Vec<FoundPartition>,
 }
 
 impl Disk {
     fn start(survey: &Survey, options: &Options, from_scratch: bool) -> Result<Self, PlanError> {
-        let (size, sector) = (survey.disk_size, survey.sector);
-        let wanted = match options.size {
-            SizeMode::AtLeast(wanted) => wanted.round_up(SIZE_UNIT).unwrap_or(Bytes::MAX),
-            SizeMode::Keep => size,
-            // The table is made when the size is known; a small one serves until then.
-            SizeMode::Auto => size.max(Bytes::mib(8)),
+        let size = survey.disk_size;
+        let found = match &survey.label {
+            FoundLabel::Gpt(found) if !from_scratch => found,
+            _ => return Self::start_afresh(survey, options),
         };
-        match &survey.label {
-            FoundLabel::Gpt(table) if !from_scratch => {
-                let table = table.clone();
-                let mut disk = Self {
-                    size,
-                    sector,
-                    table,
-                };
-                if options.size != SizeMode::Auto {
-                    disk.grow(wanted, options, false)?;
-                }
-                Ok(disk)
-            }
-            _ => {
-                let wanted = wanted.max(size);
-                let table = Box::new(Table::new(options.seed.disk(), sector, wanted)?);
-                let size = match options.size {
-                    SizeMode::Auto => size,
-                    _ => wanted,
-                };
-                Ok(Self {
-                    size,
-                    sector,
-                    table,
-                })
-            }
+        let mut disk = Self {
+            size,
+            table: PlannedTable {
+                from_scratch,
+                disk_uuid: match found.disk_uuid.is_nil() {
+                    true => options.seed.disk(),
+                    false => found.disk_uuid,
+                },
+                first_usable: found.first_usable,
+                last_usable: found.last_usable,
+                slots: found.slots,
+                sector: survey.sector,
+            },
+            partitions: found.partitions.clone(),
+        };
+        if let SizeMode::AtLeast(wanted) = options.size {
+            disk.grow(whole(wanted), survey)?;
         }
+        Ok(disk)
+    }
+
+    fn start_afresh(survey: &Survey, options: &Options) -> Result<Self, PlanError> {
+        let size = match options.size {
+            SizeMode::AtLeast(wanted) => survey.disk_size.max(whole(wanted)),
+            SizeMode::Keep | SizeMode::Auto => survey.disk_size,
+        };
+        // With `--size=auto` the table is made again once the size is known.
+        let for_table = match options.size {
+            SizeMode::Auto => size.max(Bytes::mib(8)),
+            _ => size,
+        };
+        Ok(Self {
+            size,
+            table: fresh(survey, options.seed.disk(), for_table)?,
+            partitions: Vec::new(),
+        })
+    }
+
+    /// Takes away what is marked for a factory reset, and says what that was.
+    fn reset(&mut self, mut layout: Layout<'_>) -> Vec<FoundPartition> {
+        layout.match_found(self.partitions.clone());
+        let marked = layout.marked_for_reset();
+        self.partitions.retain(|found| !marked.contains(found));
+        marked
     }
 
     /// Makes the disk at least `wanted` large and fits the table to it.
-    fn grow(
-        &mut self,
-        wanted: Bytes,
-        options: &Options,
-        from_scratch: bool,
-    ) -> Result<(), PlanError> {
+    fn grow(&mut self, wanted: Bytes, survey: &Survey) -> Result<(), PlanError> {
         let grown = wanted > self.size;
         self.size = self.size.max(wanted);
-        if from_scratch {
-            *self.table = Table::new(options.seed.disk(), self.sector, self.size)?;
-        } else if grown {
-            self.table.resize(self.size)?;
+        match &survey.label {
+            FoundLabel::Gpt(found) if !self.table.from_scratch => {
+                if grown {
+                    let last = found.last_usable_on(self.size, survey.sector);
+                    self.table.last_usable = last.unwrap_or(self.table.last_usable);
+                }
+            }
+            _ => self.table = fresh(survey, self.table.disk_uuid, self.size)?,
         }
         Ok(())
     }
+}
+
+fn whole(size: Bytes) -> Bytes {
+    size.round_up(SIZE_UNIT).unwrap_or(Bytes::MAX)
+}
+
+/// An empty table for a disk of `size`.
+fn fresh(survey: &Survey, disk_uuid: Uuid, size: Bytes) -> Result<PlannedTable, LayoutError> {
+    let table = Table::new(disk_uuid, survey.sector, size)?;
+    Ok(PlannedTable {
+        from_scratch: true,
+        disk_uuid,
+        first_usable: table.first_usable(),
+        last_usable: table.last_usable(),
+        slots: table.entry_count(),
+        sector: survey.sector,
+    })
 }
 
 fn finish(
     survey: &Survey,
     options: &Options,
     layout: Layout<'_>,
-    mut disk: Disk,
+    disk: Disk,
     reset: Vec<FoundPartition>,
-    from_scratch: bool,
 ) -> Plan {
-    if disk.table.disk_guid.is_nil() {
-        disk.table.disk_guid = options.seed.disk();
-    }
+    let from_scratch = disk.table.from_scratch;
     let merged: Vec<Option<usize>> = (0..layout.entries.len())
         .map(|index| {
             layout.entries[index]
@@ -166,18 +188,15 @@ fn finish(
         .map(|(entry, merged)| planned(entry, merged, options))
         .collect();
     let touched = |fate: Fate| matches!(fate, Fate::Create | Fate::Resize);
-    let changed = from_scratch || !reset.is_empty() || partitions.iter().any(|p| touched(p.fate));
     Plan {
         old_disk_size: survey.disk_size,
         new_disk_size: disk.size,
-        from_scratch,
         wipe: wipes(&partitions, from_scratch, disk.size),
-        grain: Grain::new(effective_grain(options.grain, survey.sector.get()))
-            .unwrap_or(Grain::DEFAULT),
+        grain: Grain::new(layout.grain).unwrap_or(Grain::DEFAULT),
+        changed: from_scratch || !reset.is_empty() || partitions.iter().any(|p| touched(p.fate)),
         table: disk.table,
         partitions,
         reset,
-        changed,
     }
 }
 
@@ -242,78 +261,4 @@ fn wipes(partitions: &[PlannedPartition], from_scratch: bool, disk: Bytes) -> Ve
         Extent::new(partition.offset, size)
     })
     .collect()
-}
-
-impl Plan {
-    /// The table to write: what stays, what grows and what is new (but for the deferred). Takes UUIDs
-    /// as they are now in [`Plan::partitions`], so root hashes must have been entered there.
-    pub fn table_after(&self) -> Result<Table, TableAfterError> {
-        let mut table = Table::clone(&self.table);
-        for partition in self.listed().filter(|partition| !partition.deferred) {
-            let Some(slot) = partition.slot else { continue };
-            if let Some(entry) = table.entry_mut(slot) {
-                partition.update(entry, &self.table)?;
-            } else {
-                table.insert(slot, partition.entry(&self.table)?)?;
-            }
-        }
-        Ok(table)
-    }
-}
-
-/// A plan that no table can say.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TableAfterError {
-    /// The label does not fit.
-    #[error(transparent)]
-    Label(#[from] image_specs::gpt::LabelTooLong),
-    /// The slot is not there.
-    #[error(transparent)]
-    Slot(#[from] image_specs::gpt::SlotError),
-    /// The size is not whole sectors, or is none.
-    #[error("the partition {0:?} does not cover whole sectors")]
-    Sectors(String),
-}
-
-impl PlannedPartition {
-    fn entry(&self, table: &Table) -> Result<image_specs::gpt::Entry, TableAfterError> {
-        let sector = table.sector_size();
-        Ok(image_specs::gpt::Entry {
-            kind: self.kind,
-            uuid: self.uuid,
-            first: sector.lba(self.offset),
-            last: self.last(sector)?,
-            attributes: self.flags,
-            label: image_specs::gpt::Label::new(&self.label)?,
-            tail: Vec::new(),
-        })
-    }
-
-    fn update(
-        &self,
-        entry: &mut image_specs::gpt::Entry,
-        table: &Table,
-    ) -> Result<(), TableAfterError> {
-        if self.definition.is_none() {
-            return Ok(());
-        }
-        entry.last = self.last(table.sector_size())?;
-        if entry.uuid == Uuid::nil() {
-            entry.uuid = self.uuid;
-        }
-        if entry.label.is_empty() {
-            entry.label = image_specs::gpt::Label::new(&self.label)?;
-        }
-        Ok(())
-    }
-
-    fn last(&self, sector: SectorSize) -> Result<image_specs::units::Lba, TableAfterError> {
-        let whole = |at: &Bytes| at.is_multiple_of(sector.get()) && *at > Bytes::ZERO;
-        let end = self.extent().end().filter(whole);
-        let last = end.and_then(|end| sector.lba(end).get().checked_sub(1));
-        last.filter(|last| *last >= sector.lba(self.offset).get())
-            .map(image_specs::units::Lba::new)
-            .ok_or_else(|| TableAfterError::Sectors(self.label.clone()))
-    }
 }

@@ -6,12 +6,10 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 
-use image_specs::gpt::Table;
-
 use super::error::PlanError;
 use super::layout::{Area, Entry, Layout, Wanted, effective_grain};
 use super::size::hash_tree_size;
-use super::{Options, VeritySiblings};
+use super::{Options, PlannedTable, VeritySiblings};
 use crate::definition::{Definition, VerityMode};
 use crate::survey::{FoundPartition, Survey};
 
@@ -64,10 +62,10 @@ impl<'a> Layout<'a> {
     }
 
     /// Takes the usable area from `table` and records the free space in it.
-    pub(super) fn measure(&mut self, table: &Table) -> Result<(), PlanError> {
-        let sector = table.sector_size().get();
-        let first = table.first_usable().get().saturating_mul(sector);
-        let end = (table.last_usable().get().saturating_add(1)).saturating_mul(sector);
+    pub(super) fn measure(&mut self, table: &PlannedTable) -> Result<(), PlanError> {
+        let sector = table.sector.get();
+        let first = table.first_usable.get().saturating_mul(sector);
+        let end = (table.last_usable.get().saturating_add(1)).saturating_mul(sector);
         (self.start, self.end) = (self.up(first), self.down(end));
         self.areas.clear();
         let by_slot = self.found_by_slot();

@@ -17,10 +17,9 @@ mod matching;
 mod place;
 mod size;
 
-use image_specs::gpt::Table;
 use image_specs::identity::Seed;
 use image_specs::partition::PartitionType;
-use image_specs::units::{Bytes, Extent, Grain};
+use image_specs::units::{Bytes, Extent, Grain, Lba, SectorSize};
 use uuid::Uuid;
 
 use crate::survey::FoundPartition;
@@ -28,7 +27,7 @@ use crate::survey::FoundPartition;
 pub use check::{CheckError, check};
 pub use error::{ExitClass, PlanError};
 pub use identity::Random;
-pub use make::{TableAfterError, minimal_size, plan};
+pub use make::{minimal_size, plan};
 
 /// How a plan is made: what the command line says.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,12 +94,8 @@ pub struct Plan {
     pub old_disk_size: Bytes,
     /// Size of the disk or file after.
     pub new_disk_size: Bytes,
-    /// Whether no table existed, or the old one goes.
-    pub from_scratch: bool,
-    /// The table that the plan starts from, already fitted to the new size of the disk and without
-    /// what a factory reset deletes; an empty one where it is made from scratch. [`Plan::table_after`]
-    /// is the one to write.
-    pub table: Box<Table>,
+    /// The table to write.
+    pub table: PlannedTable,
     /// Alignment of starts and sizes.
     pub grain: Grain,
     /// Definitions in list order, then what was found without one; the dropped and merged too.
@@ -112,6 +107,23 @@ pub struct Plan {
     pub wipe: Vec<Extent>,
     /// Whether anything is to be written: a new table, a new partition or a different size.
     pub changed: bool,
+}
+
+/// The header of the table to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedTable {
+    /// Whether no table existed, or the old one goes.
+    pub from_scratch: bool,
+    /// The disk's UUID.
+    pub disk_uuid: Uuid,
+    /// First sector that partitions may use.
+    pub first_usable: Lba,
+    /// Last sector that partitions may use.
+    pub last_usable: Lba,
+    /// Number of slots.
+    pub slots: u32,
+    /// Sector size.
+    pub sector: SectorSize,
 }
 
 /// One partition of the plan.
