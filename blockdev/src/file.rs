@@ -1,0 +1,458 @@
+//! A disk that is a regular file or a block device.
+//!
+//! Opened read-only for a dry run, so that the kernel enforces it; locked from opening to drop.
+//! Directories, pipes, sockets and character devices are refused before anything is read.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use image_specs::units::{Bytes, Extent, SectorSize};
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, ioctl_blksszget, seek};
+use rustix::io::Errno;
+
+use crate::copy::{Copied, copy_range};
+use crate::device::{BlockDevice, DeviceError};
+use crate::lock::{LockError, LockKind, lock};
+use crate::sys;
+use crate::usage::{self, User};
+
+/// What may be done with a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Only looking, with a shared lock.
+    ReadOnly,
+    /// Changing, with an exclusive lock; refused while something else uses the device.
+    ReadWrite,
+}
+
+/// An open image file or block device.
+#[derive(Debug)]
+pub struct FileDevice {
+    path: PathBuf,
+    file: File,
+    size: Bytes,
+    sector: SectorSize,
+    block: bool,
+    copied: Copied,
+}
+
+/// The target cannot be worked on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open {}", path.display())]
+pub struct OpenError {
+    /// The target.
+    pub path: PathBuf,
+    /// Why.
+    #[source]
+    pub why: OpenFailure,
+}
+
+/// Why a target cannot be worked on.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+#[non_exhaustive]
+pub enum OpenFailure {
+    #[error("it is {0}; give an image file or a block device")]
+    WrongKind(&'static str),
+    #[error("it is in use: {}", list(.0))]
+    InUse(Vec<User>),
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error("it has sectors of {0} bytes, which a partition table cannot count in")]
+    SectorSize(u32),
+    #[error("its sectors have {device} bytes; they cannot be taken for {asked}")]
+    OtherSectorSize { device: u64, asked: u64 },
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl FileDevice {
+    /// Opens an existing image file or block device and locks it. A file is counted in sectors of
+    /// `sector` (512 bytes where `None`), a block device in its own, which `sector` must not
+    /// contradict.
+    pub fn open(
+        path: &Path,
+        access: Access,
+        sector: Option<SectorSize>,
+    ) -> Result<Self, OpenError> {
+        let opened = open_checked(path, access).and_then(|file| {
+            let mut device = Self::from_file(path, file, sector)?;
+            device.lock(access)?;
+            // Somebody may have grown the file before the lock was ours.
+            device.size = measure(&device.file)?;
+            Ok(device)
+        });
+        opened.map_err(|why| OpenError {
+            path: path.to_owned(),
+            why,
+        })
+    }
+
+    /// Takes over a file that is already open for reading and writing; no lock is taken.
+    pub(crate) fn from_file(
+        path: &Path,
+        file: File,
+        sector: Option<SectorSize>,
+    ) -> Result<Self, OpenFailure> {
+        let block = file.metadata()?.file_type().is_block_device();
+        let sector = match block {
+            true => device_sector(&file, sector)?,
+            false => sector.unwrap_or(SectorSize::S512),
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            size: measure(&file)?,
+            file,
+            sector,
+            block,
+            copied: Copied::default(),
+        })
+    }
+
+    /// Whether it is a block device, not a regular file.
+    pub fn is_block_device(&self) -> bool {
+        self.block
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The open file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// What all [`BlockDevice::copy_from`] so far have shared and written.
+    pub fn copied(&self) -> Copied {
+        self.copied
+    }
+
+    /// Counts the file in other sectors from now on (a table of another sector size was found).
+    /// A block device keeps its own: `false` where that differs.
+    pub fn set_sector_size(&mut self, sector: SectorSize) -> bool {
+        if !self.block {
+            self.sector = sector;
+        }
+        self.sector == sector
+    }
+
+    fn lock(&self, access: Access) -> Result<(), OpenFailure> {
+        match access {
+            Access::ReadOnly => Ok(lock(&self.file, LockKind::Shared)?),
+            Access::ReadWrite => {
+                lock(&self.file, LockKind::Exclusive)?;
+                let users = usage::users(&self.file)?;
+                match users.is_empty() {
+                    true => Ok(()),
+                    false => Err(OpenFailure::InUse(users)),
+                }
+            }
+        }
+    }
+
+    fn failed(&self, action: &'static str, offset: u64, source: io::Error) -> DeviceError {
+        DeviceError {
+            action,
+            device: self.name(),
+            offset,
+            source,
+        }
+    }
+
+    /// Refuses ranges that pass the end, so that a file never grows by a write.
+    fn check_range(
+        &self,
+        action: &'static str,
+        offset: Bytes,
+        size: u64,
+    ) -> Result<(), DeviceError> {
+        let end = offset.checked_add(Bytes::new(size));
+        match end.is_some_and(|end| end <= self.size) {
+            true => Ok(()),
+            false => {
+                let beyond = match action {
+                    "read" => io::ErrorKind::UnexpectedEof,
+                    _ => io::ErrorKind::StorageFull,
+                };
+                Err(self.failed(action, offset.get(), beyond.into()))
+            }
+        }
+    }
+
+    fn write_zeros(&self, extent: Extent) -> Result<(), DeviceError> {
+        let zeros = vec![0; 1 << 20];
+        let mut at = extent.start.get();
+        let mut left = extent.size.get();
+        while left > 0 {
+            let step = zeros.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            self.file
+                .write_all_at(&zeros[..step], at)
+                .map_err(|error| self.failed("zero", at, error))?;
+            let step = u64::try_from(step).unwrap_or(left);
+            at += step;
+            left -= step;
+        }
+        Ok(())
+    }
+
+    /// Deallocates, or has the device write zeros; `false` where it can do neither.
+    fn punch(&self, extent: Extent) -> Result<bool, DeviceError> {
+        let modes = match self.block {
+            true => FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE,
+            false => FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+        };
+        let (start, size) = (extent.start.get(), extent.size.get());
+        loop {
+            return match fallocate(&self.file, modes, start, size) {
+                Ok(()) => Ok(true),
+                Err(Errno::INTR) => continue,
+                Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS | Errno::NODEV) => Ok(false),
+                Err(error) => Err(self.failed("zero", start, error.into())),
+            };
+        }
+    }
+}
+
+impl BlockDevice for FileDevice {
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn size(&self) -> Bytes {
+        self.size
+    }
+
+    fn sector_size(&self) -> SectorSize {
+        self.sector
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: Bytes) -> Result<(), DeviceError> {
+        self.check_range("read", offset, length(buffer))?;
+        self.file
+            .read_exact_at(buffer, offset.get())
+            .map_err(|error| self.failed("read", offset.get(), error))
+    }
+
+    fn write_all_at(&mut self, bytes: &[u8], offset: Bytes) -> Result<(), DeviceError> {
+        self.check_range("write", offset, length(bytes))?;
+        self.file
+            .write_all_at(bytes, offset.get())
+            .map_err(|error| self.failed("write", offset.get(), error))
+    }
+
+    fn zero(&mut self, extent: Extent) -> Result<(), DeviceError> {
+        self.check_range("zero", extent.start, extent.size.get())?;
+        if extent.size.is_zero() || self.punch(extent)? {
+            return Ok(());
+        }
+        self.write_zeros(extent)
+    }
+
+    fn discard(&mut self, extent: Extent) -> Result<(), DeviceError> {
+        self.check_range("discard", extent.start, extent.size.get())?;
+        if extent.size.is_zero() {
+            return Ok(());
+        }
+        if !self.block {
+            return self.punch(extent).map(|_| ());
+        }
+        match sys::discard(&self.file, extent.start.get(), extent.size.get()) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOTTY) => Ok(()),
+            Err(error) => Err(self.failed("discard", extent.start.get(), error.into())),
+        }
+    }
+
+    fn copy_from(
+        &mut self,
+        source: &File,
+        from: u64,
+        to: Bytes,
+        size: Bytes,
+    ) -> Result<(), DeviceError> {
+        self.check_range("write", to, size.get())?;
+        let copied = copy_range(source, from, &self.file, to.get(), size.get());
+        let copied = copied.map_err(|failure| match failure.reading {
+            true => self.failed("read the source of", failure.offset, failure.source),
+            false => self.failed("write", failure.offset, failure.source),
+        })?;
+        self.copied.shared += copied.shared;
+        self.copied.written += copied.written;
+        Ok(())
+    }
+
+    fn set_size(&mut self, size: Bytes) -> Result<(), DeviceError> {
+        if self.block {
+            let never = io::Error::from(Errno::OPNOTSUPP);
+            return Err(self.failed("resize", size.get(), never));
+        }
+        self.file
+            .set_len(size.get())
+            .map_err(|error| self.failed("resize", size.get(), error))?;
+        self.size = size;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), DeviceError> {
+        self.file
+            .sync_data()
+            .map_err(|error| self.failed("flush", 0, error))
+    }
+}
+
+/// Opens without waiting for the other end of a pipe, and without taking a terminal.
+fn open_checked(path: &Path, access: Access) -> Result<File, OpenFailure> {
+    // A look before opening: opening alone has effects on some devices.
+    check_kind(&std::fs::metadata(path)?)?;
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(access == Access::ReadWrite)
+        .custom_flags(i32::try_from(flags.bits()).unwrap_or(0))
+        .open(path)?;
+    check_kind(&file.metadata()?)?;
+    Ok(file)
+}
+
+fn check_kind(metadata: &std::fs::Metadata) -> Result<(), OpenFailure> {
+    let kind = metadata.file_type();
+    let wrong = if kind.is_file() || kind.is_block_device() {
+        return Ok(());
+    } else if kind.is_dir() {
+        "a directory"
+    } else if kind.is_fifo() {
+        "a pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else if kind.is_char_device() {
+        "a character device"
+    } else {
+        "no file that holds data"
+    };
+    Err(OpenFailure::WrongKind(wrong))
+}
+
+fn device_sector(file: &File, asked: Option<SectorSize>) -> Result<SectorSize, OpenFailure> {
+    let bytes = ioctl_blksszget(file).map_err(io::Error::from)?;
+    let own = SectorSize::new(u64::from(bytes)).ok_or(OpenFailure::SectorSize(bytes))?;
+    match asked {
+        Some(asked) if asked != own => Err(OpenFailure::OtherSectorSize {
+            device: own.get(),
+            asked: asked.get(),
+        }),
+        _ => Ok(own),
+    }
+}
+
+fn measure(file: &File) -> io::Result<Bytes> {
+    let metadata = file.metadata()?;
+    match metadata.is_file() {
+        true => Ok(Bytes::new(metadata.size())),
+        false => Ok(Bytes::new(seek(file, SeekFrom::End(0))?)),
+    }
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+fn list(users: &[User]) -> String {
+    let names: Vec<String> = users.iter().map(User::to_string).collect();
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn image(dir: &Path, size: u64) -> PathBuf {
+        let path = dir.join("image.raw");
+        File::create(&path).unwrap().set_len(size).unwrap();
+        path
+    }
+
+    #[test]
+    fn what_is_no_disk_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        let socket = dir.path().join("socket");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        for (path, kind) in [
+            (dir.path(), "a directory"),
+            (&pipe, "a pipe"),
+            (&socket, "a socket"),
+            (Path::new("/dev/null"), "a character device"),
+        ] {
+            for access in [Access::ReadOnly, Access::ReadWrite] {
+                let error = FileDevice::open(path, access, None).unwrap_err();
+                assert!(
+                    matches!(error.why, OpenFailure::WrongKind(found) if found == kind),
+                    "{path:?}: {error:?}"
+                );
+                assert!(error.to_string().contains(&path.display().to_string()));
+            }
+        }
+        let missing = FileDevice::open(&dir.path().join("x"), Access::ReadOnly, None).unwrap_err();
+        assert!(
+            matches!(missing.why, OpenFailure::Io(error) if error.kind() == io::ErrorKind::NotFound)
+        );
+    }
+
+    #[test]
+    fn read_only_is_kept_by_the_kernel() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = image(dir.path(), 4096);
+        let mut disk = FileDevice::open(&path, Access::ReadOnly, None).unwrap();
+        assert!(disk.write_all_at(b"x", Bytes::ZERO).is_err());
+        assert!(disk.set_size(Bytes::new(1)).is_err());
+        assert_eq!(disk.size(), Bytes::new(4096));
+        let second = FileDevice::open(&path, Access::ReadOnly, None);
+        assert!(second.is_ok(), "readers share");
+        let error = FileDevice::open(&path, Access::ReadWrite, None).unwrap_err();
+        assert!(matches!(error.why, OpenFailure::Lock(LockError::Held(_))));
+    }
+
+    #[test]
+    fn zeroing_makes_holes_and_reads_as_zeros() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = image(dir.path(), 1 << 20);
+        let mut disk = FileDevice::open(&path, Access::ReadWrite, None).unwrap();
+        disk.write_all_at(&vec![1; 1 << 20], Bytes::ZERO).unwrap();
+        disk.flush().unwrap();
+        disk.zero(Extent::new(Bytes::new(100), Bytes::new((1 << 20) - 200)))
+            .unwrap();
+        assert!(disk.file().metadata().unwrap().blocks() * 512 <= 16384);
+        let mut bytes = vec![9; 1 << 20];
+        disk.read_exact_at(&mut bytes, Bytes::ZERO).unwrap();
+        assert!(bytes[..100].iter().all(|byte| *byte == 1));
+        assert!(bytes[100..(1 << 20) - 100].iter().all(|byte| *byte == 0));
+        disk.write_zeros(Extent::new(Bytes::ZERO, Bytes::new(100)))
+            .unwrap();
+        disk.read_exact_at(&mut bytes, Bytes::ZERO).unwrap();
+        assert!(bytes[..100].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn nothing_is_written_past_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = image(dir.path(), 1000);
+        let mut disk = FileDevice::open(&path, Access::ReadWrite, None).unwrap();
+        assert!(disk.write_all_at(b"xy", Bytes::new(999)).is_err());
+        assert!(
+            disk.zero(Extent::new(Bytes::new(999), Bytes::new(2)))
+                .is_err()
+        );
+        let source = File::open("/dev/zero").unwrap();
+        assert!(
+            disk.copy_from(&source, 0, Bytes::new(999), Bytes::new(2))
+                .is_err()
+        );
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 1000);
+    }
+}
