@@ -5,10 +5,12 @@
 //! [`Writer`] consumes it, so that order, owners and times are decided in one place.
 #![forbid(unsafe_code)]
 
+pub mod collect;
 pub mod content;
 pub mod tree;
 pub mod writer;
 
+pub use collect::{CollectError, Collected, Notice, Owner, Rules, collect};
 pub use content::{Content, ContentError, OpenContent, ReadAt};
 pub use tree::{DeviceNumber, Inode, InodeId, Kind, Metadata, Name, Timestamp, Tree};
 pub use writer::{WriteAt, WriteError, Writer};
