@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arch;
+pub mod conf;
 pub mod filter;
 pub mod gpt;
 pub mod guid;
@@ -13,6 +14,7 @@ pub mod luks_header;
 pub mod partition;
 pub mod policy;
 pub mod release;
+pub mod specifier;
 pub mod units;
 pub mod version;
 pub mod vpick;

@@ -3,11 +3,21 @@
 //! A [`Definition`] holds only what the files say (defaults filled in where they do not depend on the
 //! disk); what is found on a disk and what is planned are other types.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use image_specs::partition::PartitionType;
 use image_specs::units::Bytes;
 use uuid::Uuid;
+
+mod key;
+mod problem;
+mod set;
+
+pub use key::Key;
+pub use problem::{Combination, Diagnostic, Link, Position, Problem, Reason};
+pub use set::{DefinitionSet, Supplement, VeritySet};
 
 /// One partition that is wanted.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +52,8 @@ pub struct Definition {
     pub minimize: Minimize,
     /// `CopyBlocks=`.
     pub copy_blocks: Option<CopyBlocks>,
-    /// The file system, after `Format=`, its implied values and the overriding environment.
+    /// The file system, after `Format=`, its implied values and the overriding environment. With
+    /// `Format=empty`, the label and the `NoAuto=` bit that it implies are already filled in.
     pub format: Option<Format>,
     /// What goes into the file system.
     pub populate: Populate,
@@ -76,6 +87,8 @@ pub struct Origin {
     pub path: Option<PathBuf>,
     /// Drop-ins, in the order they were applied.
     pub drop_ins: Vec<PathBuf>,
+    /// Where each key was last set.
+    pub keys: BTreeMap<Key, Position>,
 }
 
 /// `UUID=`.
@@ -282,7 +295,34 @@ pub enum VerityMode {
     Signature,
 }
 
+impl Origin {
+    /// The base name without `.conf`, by which `SupplementFor=` means it; empty where it has none.
+    pub fn name(&self) -> &str {
+        let name = self.path.as_deref().and_then(|path| path.file_name());
+        let name = name.and_then(|name| name.to_str()).unwrap_or_default();
+        name.strip_suffix(".conf").unwrap_or(name)
+    }
+}
+
 impl Format {
+    /// The format that `name` means.
+    pub fn from_name(name: &str) -> Self {
+        match name {
+            "empty" => Self::Empty,
+            "swap" => Self::Swap,
+            "vfat" => Self::Vfat,
+            "squashfs" => Self::Squashfs,
+            "erofs" => Self::Erofs,
+            "ext2" => Self::Ext2,
+            "ext3" => Self::Ext3,
+            "ext4" => Self::Ext4,
+            "btrfs" => Self::Btrfs,
+            "xfs" => Self::Xfs,
+            "f2fs" => Self::F2fs,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+
     /// The format's name, as written in `Format=` and in `mkfs.NAME`.
     pub fn name(&self) -> &str {
         match self {
@@ -307,7 +347,54 @@ impl Format {
     }
 }
 
+impl VerityMode {
+    /// The value of `Verity=`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Data => "data",
+            Self::Hash => "hash",
+            Self::Signature => "signature",
+        }
+    }
+}
+
+impl fmt::Display for VerityMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
 impl Populate {
+    /// Takes in what a supplement adds; symlinks stay out, as with systemd-repart.
+    pub fn append(&mut self, other: &Self) {
+        self.copy_files.extend_from_slice(&other.copy_files);
+        self.exclude_sources
+            .extend_from_slice(&other.exclude_sources);
+        self.exclude_targets
+            .extend_from_slice(&other.exclude_targets);
+        for directory in &other.directories {
+            if !self.directories.contains(directory) {
+                self.directories.push(directory.clone());
+            }
+        }
+        for subvolume in &other.subvolumes {
+            self.set_subvolume(subvolume.clone());
+        }
+    }
+
+    /// Adds a subvolume; one of the same path is replaced.
+    pub fn set_subvolume(&mut self, subvolume: Subvolume) {
+        match self
+            .subvolumes
+            .iter_mut()
+            .find(|old| old.path == subvolume.path)
+        {
+            Some(old) => *old = subvolume,
+            None => self.subvolumes.push(subvolume),
+        }
+    }
+
     /// Whether anything is to be put into the file system.
     pub fn is_empty(&self) -> bool {
         self.copy_files.is_empty()

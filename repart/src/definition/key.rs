@@ -1,0 +1,62 @@
+//! The names of the keys. Pure.
+
+use std::fmt;
+
+macro_rules! keys {
+    ($($name:ident),+ $(,)?) => {
+        /// A key of the `[Partition]` section. The list is complete for systemd-repart 262.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[expect(missing_docs, reason = "each is its own name")]
+        pub enum Key { $($name),+ }
+
+        impl Key {
+            /// Every key.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// Every key's name.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),+];
+
+            /// The name in a definition file.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name)),+ }
+            }
+        }
+    };
+}
+
+keys! {
+    Type, Label, VolumeLabel, UUID, Priority, FactoryReset, SupplementFor, Weight, PaddingWeight,
+    SizeMinBytes, SizeMaxBytes, PaddingMinBytes, PaddingMaxBytes, Minimize, CopyBlocks, Format,
+    CopyFiles, ExcludeFiles, ExcludeFilesTarget, MakeDirectories, MakeSymlinks, Subvolumes,
+    DefaultSubvolume, Compression, CompressionLevel, AddValidateFS, FileSystemSectorSize,
+    BlockDeviceReplace, MountPoint, SplitName, Encrypt, KeyFile, TPM2PCRs, EncryptKDF, Discard,
+    Integrity, IntegrityAlgorithm, VolumeName, EncryptedVolume, Verity, VerityMatchKey,
+    VerityDataBlockSizeBytes, VerityHashBlockSizeBytes, Flags, NoAuto, ReadOnly, GrowFileSystem,
+}
+
+impl Key {
+    /// The key of this name; names are case-sensitive.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|key| key.name() == name)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}=", self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_47_are_known_by_their_names() {
+        assert_eq!(Key::ALL.len(), 47);
+        for key in Key::ALL {
+            assert_eq!(Key::from_name(key.name()), Some(*key));
+        }
+        assert_eq!(Key::from_name("type"), None);
+    }
+}
