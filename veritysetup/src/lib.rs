@@ -1,7 +1,8 @@
 //! dm-verity without the kernel: hash trees, their checks, and signatures of root hashes.
 //!
 //! `Params → Levels → RootHash`: [`tree::build`] reads data blocks once, with several threads and
-//! bounded memory, and writes the superblock and tree; [`verify::verify`] checks the same in whole.
+//! bounded memory, and writes the superblock and tree; [`verify::verify`] checks the same in whole;
+//! [`signature`] signs and checks root hashes as PKCS#7.
 #![forbid(unsafe_code)]
 
 pub mod hasher;
@@ -9,6 +10,7 @@ pub mod io;
 pub mod levels;
 pub mod params;
 mod pipeline;
+pub mod signature;
 mod superblock;
 pub mod tree;
 pub mod verify;

@@ -126,7 +126,7 @@ impl<'a> Job<'a> {
     }
 
     fn work(&self, sender: Sender<Done>) {
-        let mut buffer = Vec::new();
+        let mut buffer = Buffer::default();
         while let Some(chunk) = self.tickets.take() {
             let result = self.hash(chunk, &mut buffer);
             let failed = result.is_err();
@@ -136,11 +136,11 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn hash(&self, chunk: u64, buffer: &mut Vec<u8>) -> Result<Vec<u8>, DataError> {
+    fn hash(&self, chunk: u64, buffer: &mut Buffer) -> Result<Vec<u8>, DataError> {
         let first = chunk * self.blocks_per_chunk;
         let count = (self.blocks - first).min(self.blocks_per_chunk);
         let count = usize::try_from(count).unwrap_or_else(|_| unreachable!("a chunk is small"));
-        buffer.resize(count * self.block, 0);
+        let buffer = buffer.of_size(count * self.block);
         // Levels::new has checked that the whole size fits.
         let offset = first * u64::try_from(self.block).unwrap_or(u64::MAX);
         self.data
@@ -167,6 +167,22 @@ impl<'a> Job<'a> {
             all[index * zero.len()..][..zero.len()].copy_from_slice(digest);
         }
         Ok(all)
+    }
+}
+
+/// Memory to read into, aligned so that neither the kernel's copy nor the hash crosses cache lines.
+#[derive(Default)]
+struct Buffer(Vec<u8>);
+
+impl Buffer {
+    const ALIGNMENT: usize = 4096;
+
+    fn of_size(&mut self, size: usize) -> &mut [u8] {
+        if self.0.len() < size + Self::ALIGNMENT {
+            self.0 = vec![0; size + Self::ALIGNMENT];
+        }
+        let start = self.0.as_ptr().addr().wrapping_neg() % Self::ALIGNMENT;
+        &mut self.0[start..start + size]
     }
 }
 
