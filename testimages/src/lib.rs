@@ -1,4 +1,5 @@
 //! Fixtures, oracles, crash harness: for tests and measurements only.
 #![forbid(unsafe_code)]
 
+pub mod peer;
 pub mod sample;
