@@ -6,7 +6,7 @@ use image_specs::identity::{self, Seed};
 use uuid::Uuid;
 
 use super::layout::Layout;
-use crate::definition::{Format, UuidChoice, VerityMode};
+use crate::definition::{UuidChoice, VerityMode};
 
 /// Where random UUIDs come from: each call gives 16 new random bytes.
 pub type Random<'a> = dyn FnMut() -> [u8; 16] + 'a;
@@ -55,11 +55,10 @@ impl Layout<'_> {
                 (if hashed { Uuid::nil() } else { derived }, derived)
             }
         };
-        let label = match (&definition.label, &definition.format) {
+        let label = match &definition.label {
             _ if !found_label.is_empty() => found_label,
-            (Some(label), _) => label.clone(),
-            (None, Some(Format::Empty)) => "_empty".to_owned(),
-            (None, _) => self.make_label(index),
+            Some(label) => label.clone(),
+            None => self.make_label(index),
         };
         let entry = &mut self.entries[index];
         entry.uuid_from_root_hash = hashed && chosen.is_none() && found_uuid.is_nil();

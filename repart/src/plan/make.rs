@@ -9,7 +9,7 @@ use super::fit::DiskNeed;
 use super::identity::Random;
 use super::layout::{Entry, Layout};
 use super::{EmptyMode, Fate, Options, Plan, PlannedPartition, PlannedTable, SizeMode};
-use crate::definition::Definition;
+use crate::definition::DefinitionSet;
 use crate::survey::{FoundLabel, FoundPartition, Survey};
 
 /// `--size=` is rounded up to this.
@@ -21,7 +21,7 @@ const SIZE_UNIT: Grain = Grain::DEFAULT;
 /// is asked only where a derived UUID is already taken.
 pub fn plan(
     survey: &Survey,
-    definitions: &[Definition],
+    definitions: &DefinitionSet,
     options: &Options,
     random: &mut Random<'_>,
 ) -> Result<Plan, PlanError> {
@@ -48,7 +48,7 @@ pub fn plan(
 }
 
 /// What a disk must have to hold all definitions, whatever disk there is.
-pub fn minimal_size(survey: &Survey, definitions: &[Definition], options: &Options) -> Bytes {
+pub fn minimal_size(survey: &Survey, definitions: &DefinitionSet, options: &Options) -> Bytes {
     let mut layout = Layout::new(survey, definitions, options);
     if let FoundLabel::Gpt(table) = &survey.label {
         layout.match_found(table.partitions.clone());

@@ -3,26 +3,23 @@
 //! A found partition goes to the first definition of its type that has none yet; never by label, UUID
 //! or size. Pure.
 
-use std::collections::HashMap;
-use std::ffi::OsStr;
-
 use super::error::PlanError;
 use super::layout::{Area, Entry, Layout, Wanted, effective_grain};
 use super::size::hash_tree_size;
 use super::{Options, PlannedTable, VeritySiblings};
-use crate::definition::{Definition, VerityMode};
+use crate::definition::{Definition, DefinitionSet, VerityMode};
 use crate::survey::{FoundPartition, Survey};
 
 impl<'a> Layout<'a> {
     /// The definitions in their order, without anything found.
-    pub(super) fn new(survey: &Survey, definitions: &'a [Definition], options: &Options) -> Self {
-        let mut entries: Vec<_> = (definitions.iter().enumerate())
+    pub(super) fn new(survey: &Survey, set: &'a DefinitionSet, options: &Options) -> Self {
+        let mut entries: Vec<_> = (set.definitions.iter().enumerate())
             .map(|(index, definition)| {
                 Entry::new(Some(wanted(survey, options, index, definition)), None)
             })
             .collect();
-        link_verity(&mut entries, definitions);
-        link_supplements(&mut entries, definitions);
+        link_verity(&mut entries, set);
+        link_supplements(&mut entries, set);
         let mut layout = Self {
             grain: effective_grain(options.grain, survey.sector.get()),
             start: 0,
@@ -161,47 +158,27 @@ fn wanted<'a>(
     }
 }
 
-fn link_verity(entries: &mut [Entry<'_>], definitions: &[Definition]) {
-    let mut sets: HashMap<&str, VeritySiblings> = HashMap::new();
-    for (index, definition) in definitions.iter().enumerate() {
-        let Some(key) = definition.verity.match_key.as_deref() else {
-            continue;
+fn link_verity(entries: &mut [Entry<'_>], set: &DefinitionSet) {
+    for verity in &set.verity_sets {
+        let siblings = VeritySiblings {
+            data: Some(verity.data),
+            hash: Some(verity.hash),
+            signature: verity.signature,
         };
-        let set = sets.entry(key).or_default();
-        match definition.verity.mode {
-            VerityMode::Off => continue,
-            VerityMode::Data => set.data = Some(index),
-            VerityMode::Hash => set.hash = Some(index),
-            VerityMode::Signature => set.signature = Some(index),
-        }
-    }
-    for (entry, definition) in entries.iter_mut().zip(definitions) {
-        if definition.verity.mode != VerityMode::Off {
-            let key = definition.verity.match_key.as_deref();
-            entry.verity = key
-                .and_then(|key| sets.get(key))
-                .copied()
-                .unwrap_or_default();
+        for member in [siblings.data, siblings.hash, siblings.signature] {
+            if let Some(entry) = member.and_then(|member| entries.get_mut(member)) {
+                entry.verity = siblings;
+            }
         }
     }
 }
 
-fn link_supplements(entries: &mut [Entry<'_>], definitions: &[Definition]) {
-    let named = |name: &str| {
-        definitions.iter().position(|definition| {
-            let path = definition.origin.path.as_deref();
-            let file = path
-                .and_then(|path| path.file_name())
-                .and_then(OsStr::to_str);
-            file.and_then(|file| file.strip_suffix(".conf")) == Some(name)
-        })
-    };
-    for (index, definition) in definitions.iter().enumerate() {
-        let target = definition.supplement_for.as_deref().and_then(named);
-        if let Some(target) = target.filter(|target| *target != index) {
-            entries[index].supplement_for = Some(target);
-            entries[target].merged = Some(index);
-        }
+fn link_supplements(entries: &mut [Entry<'_>], set: &DefinitionSet) {
+    let count = entries.len();
+    let links = set.supplements.iter();
+    for link in links.filter(|link| link.supplement < count && link.target < count) {
+        entries[link.supplement].supplement_for = Some(link.target);
+        entries[link.target].merged = Some(link.supplement);
     }
 }
 

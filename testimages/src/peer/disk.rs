@@ -233,7 +233,7 @@ fn partition(random: &mut Random, slot: u64, start: u64, sectors: u64) -> Partit
 }
 
 pub(super) fn uuid(random: &mut Random) -> String {
-    let bits = (u128::from(random.next()) << 64) | u128::from(random.next());
+    let bits = (u128::from(random.number()) << 64) | u128::from(random.number());
     let hex = format!("{bits:032x}");
     [
         &hex[..8],
