@@ -9,6 +9,7 @@ pub mod lock;
 pub mod memory;
 pub mod space;
 mod sys;
+pub mod table;
 pub mod tool;
 pub mod usage;
 

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use zerocopy::little_endian::U16;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::layout::{ENTRY_SIZE, RawEntry};
+use super::layout::RawEntry;
 use crate::guid;
 use crate::partition::PartitionType;
 use crate::units::{Bytes, Extent, Lba, SectorSize};
@@ -70,8 +70,8 @@ impl Entry {
             attributes: self.attributes.into(),
             label: self.label.0.map(U16::new),
         };
-        slot[..ENTRY_SIZE].copy_from_slice(raw.as_bytes());
-        let rest = &mut slot[ENTRY_SIZE..];
+        let (known, rest) = slot.split_at_mut(size_of::<RawEntry>());
+        known.copy_from_slice(raw.as_bytes());
         let kept = rest.len().min(self.tail.len());
         rest[..kept].copy_from_slice(&self.tail[..kept]);
     }

@@ -17,7 +17,7 @@ pub struct Header {
     pub sector_size: SectorSize,
     /// Where this header lies.
     pub my_lba: Lba,
-    /// Where the other header should lie.
+    /// Where the other header is said to lie; anything at all.
     pub alternate_lba: Lba,
     /// First sector that partitions may use.
     pub first_usable: Lba,
@@ -29,7 +29,7 @@ pub struct Header {
     pub entries_lba: Lba,
     /// Number of slots; at least 1.
     pub entry_count: u32,
-    /// Bytes of a slot: 128 times a power of two.
+    /// Bytes of a slot: at least 128, a multiple of 8.
     pub entry_size: u32,
     pub(super) entries_crc: u32,
 }
@@ -41,7 +41,7 @@ pub struct Header {
 pub enum HeaderError {
     #[error("{0} bytes are no disk sector")]
     SectorLength(usize),
-    #[error("the header has revision {0:#010x}, only 0x00010000 is known")]
+    #[error("the header has revision {0:#010x}, only 1.x (0x0001....) is known")]
     Revision(u32),
     #[error("the header says it has {0} bytes, which is not between 92 and the sector size")]
     HeaderSize(u32),
@@ -49,18 +49,18 @@ pub enum HeaderError {
     Crc { stored: u32, computed: u32 },
     #[error("the header lies at sector {at} but says it lies at {stored}")]
     Position { at: u64, stored: u64 },
-    #[error("the table has entries of {0} bytes, which is not 128 times a power of two")]
+    #[error("the table has entries of {0} bytes, which is below 128 or no multiple of 8")]
     EntrySize(u32),
     #[error(
         "the table has {count} entries of {size} bytes; it must have some, and at most 16 MiB of them"
     )]
     EntryCount { count: u32, size: u32 },
-    #[error("the usable sectors {first} to {last} are no range, or hold the header itself")]
+    #[error(
+        "the usable sectors {first} to {last} are no range, lie behind the disk's end, or leave no room for the table"
+    )]
     UsableRange { first: u64, last: u64 },
     #[error("the entries begin at sector {0}, which is on no disk or over a header")]
     EntriesPosition(u64),
-    #[error("the other copy is said to lie at sector {0}, which is on no disk")]
-    Alternate(u64),
 }
 
 impl Header {
@@ -88,7 +88,12 @@ impl Header {
             entry_size: raw.entry_size.get(),
             entries_crc: raw.entries_crc.get(),
         };
-        header.check_position(at)?;
+        if header.my_lba != at {
+            return Err(HeaderError::Position {
+                at: at.get(),
+                stored: header.my_lba.get(),
+            });
+        }
         header.check_entries()?;
         header.check_usable()?;
         Ok(Some(header))
@@ -106,24 +111,9 @@ impl Header {
         Extent::new(start.unwrap_or(Bytes::MAX), Bytes::new(size))
     }
 
-    fn check_position(&self, at: Lba) -> Result<(), HeaderError> {
-        if self.my_lba != at {
-            return Err(HeaderError::Position {
-                at: at.get(),
-                stored: self.my_lba.get(),
-            });
-        }
-        let alternate = self.alternate_lba;
-        if alternate.get() == u64::MAX || alternate.start(self.sector_size).is_none() {
-            return Err(HeaderError::Alternate(alternate.get()));
-        }
-        Ok(())
-    }
-
     fn check_entries(&self) -> Result<(), HeaderError> {
         let (count, size) = (self.entry_count, self.entry_size);
-        let unit = u32::try_from(ENTRY_SIZE).unwrap_or(u32::MAX);
-        if !size.is_multiple_of(unit) || !(size / unit).is_power_of_two() {
+        if size < ENTRY_SIZE || !size.is_multiple_of(8) {
             return Err(HeaderError::EntrySize(size));
         }
         let total = u64::from(count) * u64::from(size);
@@ -137,22 +127,39 @@ impl Header {
         self.entries_extent().end().map(|_| ()).ok_or(bad)
     }
 
+    /// The first usable sector leaves room for the primary copy, wherever its entries really lie;
+    /// libfdisk 2.42 asks for the same.
     fn check_usable(&self) -> Result<(), HeaderError> {
         let (first, last) = (self.first_usable, self.last_usable);
         let range = first..=last;
+        let entries = self.entries_extent().size.get();
+        let room = 2 + entries.div_ceil(self.sector_size.get());
         let on_disk = last.get() < u64::MAX && last.start(self.sector_size).is_some();
-        if range.is_empty() || !on_disk || range.contains(&self.my_lba) || first < Lba::new(2) {
-            return Err(HeaderError::UsableRange {
-                first: first.get(),
-                last: last.get(),
-            });
+        match !range.is_empty() && on_disk && first.get() >= room {
+            true => Ok(()),
+            false => Err(self.bad_range()),
         }
-        Ok(())
+    }
+
+    /// Whether the usable sectors lie on a disk of `size`.
+    pub fn check_disk(&self, size: Bytes) -> Result<(), HeaderError> {
+        let sectors = size.get() / self.sector_size.get();
+        match self.last_usable.get() < sectors {
+            true => Ok(()),
+            false => Err(self.bad_range()),
+        }
+    }
+
+    fn bad_range(&self) -> HeaderError {
+        HeaderError::UsableRange {
+            first: self.first_usable.get(),
+            last: self.last_usable.get(),
+        }
     }
 }
 
 fn check_crc(raw: &RawHeader, sector: &[u8]) -> Result<(), HeaderError> {
-    if raw.revision != REVISION {
+    if raw.revision.get() >> 16 != REVISION >> 16 {
         return Err(HeaderError::Revision(raw.revision.get()));
     }
     let bad_size = HeaderError::HeaderSize(raw.header_size.get());

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub(super) const SIGNATURE: [u8; 8] = *b"EFI PART";
 pub(super) const REVISION: u32 = 0x0001_0000;
 pub(super) const HEADER_SIZE: u32 = 92;
-pub(super) const ENTRY_SIZE: usize = 128;
+pub(super) const ENTRY_SIZE: u32 = 128;
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -39,4 +39,4 @@ pub(super) struct RawEntry {
 }
 
 const _: () = assert!(size_of::<RawHeader>() == HEADER_SIZE as usize);
-const _: () = assert!(size_of::<RawEntry>() == ENTRY_SIZE);
+const _: () = assert!(size_of::<RawEntry>() == ENTRY_SIZE as usize);

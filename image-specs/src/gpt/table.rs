@@ -6,10 +6,10 @@ use uuid::Uuid;
 
 use super::entry::Entry;
 use super::header::Header;
+use super::layout::ENTRY_SIZE;
 use crate::units::{Bytes, Lba, SectorSize};
 
 const FRESH_ENTRIES: u32 = 128;
-const FRESH_ENTRY_SIZE: u32 = 128;
 const FRESH_FIRST_USABLE: u64 = 1024 * 1024;
 
 /// A partition table: where it lies, what it may use, and the used slots.
@@ -70,7 +70,7 @@ impl Table {
             disk_guid,
             sector_size,
             entry_count: FRESH_ENTRIES,
-            entry_size: FRESH_ENTRY_SIZE,
+            entry_size: ENTRY_SIZE,
             first_usable: Lba::new(0),
             last_usable: Lba::new(0),
             entries_lba: Lba::new(2),
@@ -177,7 +177,8 @@ impl Table {
         self.last_usable
     }
 
-    /// Where the backup header lies: the last sector of the disk that the table was made for.
+    /// Where the backup header lies: the last sector of the disk that the table was made for. In a
+    /// parsed table it may be any number.
     pub fn backup_lba(&self) -> Lba {
         self.backup_lba
     }
