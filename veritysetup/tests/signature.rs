@@ -4,10 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use blockdev::tool::SearchPath;
 use veritysetup::RootHash;
 use veritysetup::signature::{
-    Certificate, CertificateSource, JoinError, JoinSignature, JoinSource, KeySource, Signature,
-    SignatureError, Signer,
+    Certificate, CertificateSource, JoinError, JoinSignature, JoinSource, KeySource, Openssl,
+    Signature, SignatureError, Signer,
 };
 
 const ROOT: &str = "35d7502c55320932d5e1f52c7d38699f8ba2df3409bb52d5b4ad5b6dce18d18c";
@@ -48,14 +49,18 @@ impl Keys {
     }
 
     fn certificate(&self, name: &str) -> Certificate {
-        Certificate::load(&self.name(name), &CertificateSource::File).unwrap()
+        Certificate::load(&self.name(name), &CertificateSource::File, &openssl()).unwrap()
     }
 
     fn signer(&self, name: &str) -> Signer {
         let certificate = self.certificate(&format!("{name}.crt"));
         let key = self.name(&format!("{name}.key"));
-        Signer::load(&key, &KeySource::File, certificate, None).unwrap()
+        Signer::load(&key, &KeySource::File, certificate, None, &openssl()).unwrap()
     }
+}
+
+fn openssl() -> Openssl {
+    Openssl::new(SearchPath::new(None), std::env::vars_os())
 }
 
 fn root() -> RootHash {
@@ -142,7 +147,13 @@ fn wrong_keys_are_named() {
     std::fs::write(keys.path("empty"), "").unwrap();
     let load = |key: &str, passphrase: Option<&[u8]>| {
         let certificate = keys.certificate("a.crt");
-        Signer::load(&keys.name(key), &KeySource::File, certificate, passphrase)
+        Signer::load(
+            &keys.name(key),
+            &KeySource::File,
+            certificate,
+            passphrase,
+            &openssl(),
+        )
     };
     load("locked.key", Some(b"secret")).unwrap();
     let (locked, a, b) = (
@@ -188,7 +199,8 @@ fn wrong_keys_are_named() {
         let error = load(key, passphrase).unwrap_err();
         assert_eq!(error.to_string(), expected);
     }
-    let error = Certificate::load(&keys.name("a.key"), &CertificateSource::File).unwrap_err();
+    let error =
+        Certificate::load(&keys.name("a.key"), &CertificateSource::File, &openssl()).unwrap_err();
     assert!(matches!(error, SignatureError::NoCertificate { .. }));
 }
 
@@ -221,11 +233,15 @@ fn inside_the_token_environment() {
     let folder = PathBuf::from(std::env::var_os("DDI_TEST_KEYS").unwrap());
     let load = |certificate: &str, pin: &str| {
         let certificate = folder.join(certificate);
-        let certificate =
-            Certificate::load(certificate.to_str().unwrap(), &CertificateSource::File).unwrap();
+        let certificate = Certificate::load(
+            certificate.to_str().unwrap(),
+            &CertificateSource::File,
+            &openssl(),
+        )
+        .unwrap();
         let engine = "engine:pkcs11".parse().unwrap();
         let uri = "pkcs11:token=ddi;object=key;type=private";
-        Signer::load(uri, &engine, certificate, Some(pin.as_bytes())).unwrap()
+        Signer::load(uri, &engine, certificate, Some(pin.as_bytes()), &openssl()).unwrap()
     };
     let signer = load("a.crt", "1234");
     let signature = signer.sign(&root()).unwrap();
@@ -234,6 +250,7 @@ fn inside_the_token_environment() {
         &KeySource::File,
         signer.certificate().clone(),
         None,
+        &openssl(),
     );
     assert_eq!(signature, from_file.unwrap().sign(&root()).unwrap());
 
@@ -241,12 +258,12 @@ fn inside_the_token_environment() {
     assert!(
         matches!(
             error,
-            SignatureError::Program { .. } | SignatureError::Mismatch { .. }
+            SignatureError::Program(_) | SignatureError::Mismatch { .. }
         ),
         "{error}"
     );
     let error = load("a.crt", "4321").sign(&root()).unwrap_err();
-    assert!(matches!(error, SignatureError::Program { .. }), "{error}");
+    assert!(matches!(error, SignatureError::Program(_)), "{error}");
     assert!(!error.to_string().contains("4321"), "{error}");
 }
 

@@ -4,10 +4,11 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::x509::X509;
 
-use super::{SignatureError, program};
+use super::{Openssl, SignatureError};
 
 /// An X.509 certificate and where it is from.
 #[derive(Clone)]
@@ -37,10 +38,14 @@ impl Certificate {
     }
 
     /// Loads the certificate at `name`: a path, or a URI that the provider understands.
-    pub fn load(name: &str, source: &CertificateSource) -> Result<Self, SignatureError> {
+    pub fn load(
+        name: &str,
+        source: &CertificateSource,
+        openssl: &Openssl,
+    ) -> Result<Self, SignatureError> {
         let pem = match source {
             CertificateSource::File => super::signer::read(Path::new(name))?,
-            CertificateSource::Provider(provider) => program::certificate(provider, name)?,
+            CertificateSource::Provider(provider) => openssl.certificate(provider, name)?,
         };
         Self::from_pem(name, &pem)
     }
@@ -65,13 +70,8 @@ impl Certificate {
         &self.x509
     }
 
-    pub(super) fn to_pem(&self) -> Result<Vec<u8>, SignatureError> {
-        self.x509
-            .to_pem()
-            .map_err(|source| SignatureError::OpenSsl {
-                action: "encode the certificate",
-                source,
-            })
+    pub(super) fn to_pem(&self) -> Result<Vec<u8>, ErrorStack> {
+        self.x509.to_pem()
     }
 }
 

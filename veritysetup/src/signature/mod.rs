@@ -10,11 +10,13 @@ mod signer;
 
 pub use certificate::{Certificate, CertificateSource};
 pub use join::{JoinError, JoinSignature, JoinSource};
+pub use program::Openssl;
 pub use signer::{KeySource, Signer};
 
 use std::io;
 use std::path::PathBuf;
 
+use blockdev::tool::ToolError;
 use openssl::error::ErrorStack;
 use openssl::pkcs7::{Pkcs7, Pkcs7Flags};
 use openssl::stack::Stack;
@@ -86,26 +88,12 @@ pub enum SignatureError {
         /// What OpenSSL says.
         source: ErrorStack,
     },
-    /// The `openssl` program could not be run; it is needed for providers and engines.
-    #[error("cannot run openssl to {action}; install the package 'openssl'")]
-    Start {
-        /// What was tried.
-        action: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// The `openssl` program failed.
-    #[error("cannot {action}: openssl {arguments} failed ({status}): {stderr}")]
-    Program {
-        /// What was tried.
-        action: &'static str,
-        /// The command line, which holds no secret.
-        arguments: String,
-        /// How it ended.
-        status: std::process::ExitStatus,
-        /// What it said.
-        stderr: String,
-    },
+    /// The certificate could not be handed to the `openssl` program.
+    #[error("cannot write a scratch file for the certificate")]
+    Scratch(#[source] io::Error),
+    /// The `openssl` program failed; it is needed for providers and engines.
+    #[error(transparent)]
+    Program(#[from] ToolError),
     /// The bytes are no PKCS#7 signature.
     #[error("this is no PKCS#7 signature in DER format")]
     NoSignature(#[source] ErrorStack),

@@ -1,21 +1,30 @@
 //! Providers and engines, by way of the `openssl` program: the library's bindings cannot load
 //! them. A PIN is passed in the child's environment, never on its command line.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::process::{Child, Command, Output, Stdio};
+
+use blockdev::tool::{Run, SearchPath, Tool};
 
 use super::{Certificate, KeySource, SignatureError};
 
 const PIN_VARIABLE: &str = "DDI_KEY_PIN";
+
+/// How the `openssl` program is found and started, if it is needed.
+#[derive(Clone, Debug)]
+pub struct Openssl {
+    search: SearchPath,
+    environment: Vec<(OsString, OsString)>,
+}
 
 /// A key that cannot be loaded, only used.
 pub(super) struct RemoteKey {
     pub(super) source: KeySource,
     pub(super) name: String,
     pub(super) pin: Option<Vec<u8>>,
+    pub(super) openssl: Openssl,
 }
 
 impl fmt::Debug for RemoteKey {
@@ -24,79 +33,68 @@ impl fmt::Debug for RemoteKey {
     }
 }
 
-/// The certificate that a provider knows by a URI, as PEM.
-pub(super) fn certificate(provider: &str, uri: &str) -> Result<Vec<u8>, SignatureError> {
-    let mut command = Command::new("openssl");
-    command
-        .args(["storeutl", "-certs"])
-        .args(["-provider", provider, "-provider", "default", uri]);
-    run("read the certificate", command, &[])
-}
-
-/// Signs `text` and returns PKCS#7 in DER.
-pub(super) fn sign(
-    text: &[u8],
-    key: &RemoteKey,
-    certificate: &Certificate,
-) -> Result<Vec<u8>, SignatureError> {
-    let action = "sign the root hash";
-    let start = |source| SignatureError::Start { action, source };
-    let mut signer = tempfile::NamedTempFile::new().map_err(start)?;
-    signer.write_all(&certificate.to_pem()?).map_err(start)?;
-    let mut command = Command::new("openssl");
-    command
-        .args(["smime", "-sign", "-binary", "-noattr", "-outform", "DER"])
-        .arg("-signer")
-        .arg(signer.path())
-        .args(["-inkey", &key.name]);
-    match &key.source {
-        KeySource::File => {}
-        KeySource::Provider(name) => {
-            command.args(["-provider", name, "-provider", "default"]);
-        }
-        KeySource::Engine(name) => {
-            command.args(["-engine", name, "-keyform", "ENGINE"]);
+impl Openssl {
+    /// `environment` is all that the program sees of it: providers and engines find their
+    /// configuration there (`OPENSSL_CONF`, `PKCS11_MODULE_PATH`, `SOFTHSM2_CONF`, …).
+    pub fn new(
+        search: SearchPath,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Self {
+        Self {
+            search,
+            environment: environment.into_iter().collect(),
         }
     }
-    if let Some(pin) = &key.pin {
-        command
-            .args(["-passin", &format!("env:{PIN_VARIABLE}")])
-            .env(PIN_VARIABLE, OsStr::from_bytes(pin));
+
+    /// The certificate that a provider knows by a URI, as PEM.
+    pub(super) fn certificate(&self, provider: &str, uri: &str) -> Result<Vec<u8>, SignatureError> {
+        let run = self.start()?.args(["storeutl", "-certs"]).args([
+            "-provider",
+            provider,
+            "-provider",
+            "default",
+            uri,
+        ]);
+        Ok(run.output()?.stdout)
     }
-    run(action, command, text)
+
+    fn start(&self) -> Result<Run, SignatureError> {
+        let run = Tool::Openssl.require(&self.search)?.run();
+        let set = |run: Run, (name, value): &(OsString, OsString)| run.env(name, value);
+        Ok(self.environment.iter().fold(run, set))
+    }
 }
 
-fn run(
-    action: &'static str,
-    mut command: Command,
-    input: &[u8],
-) -> Result<Vec<u8>, SignatureError> {
-    let output = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .and_then(|child| feed(child, input))
-        .map_err(|source| SignatureError::Start { action, source })?;
-    if output.status.success() {
-        return Ok(output.stdout);
+impl RemoteKey {
+    /// Signs `text` and returns PKCS#7 in DER.
+    pub(super) fn sign(
+        &self,
+        text: &[u8],
+        certificate: &Certificate,
+    ) -> Result<Vec<u8>, SignatureError> {
+        let scratch = || {
+            let mut file = tempfile::NamedTempFile::new()?;
+            file.write_all(&certificate.to_pem()?)?;
+            Ok(file)
+        };
+        let signer = scratch().map_err(SignatureError::Scratch)?;
+        let mut run = self
+            .openssl
+            .start()?
+            .args(["smime", "-sign", "-binary", "-noattr", "-outform", "DER"])
+            .arg("-signer")
+            .arg(signer.path())
+            .args(["-inkey", &self.name]);
+        run = match &self.source {
+            KeySource::File => run,
+            KeySource::Provider(name) => run.args(["-provider", name, "-provider", "default"]),
+            KeySource::Engine(name) => run.args(["-engine", name, "-keyform", "ENGINE"]),
+        };
+        if let Some(pin) = &self.pin {
+            run = run
+                .args(["-passin", &format!("env:{PIN_VARIABLE}")])
+                .env(PIN_VARIABLE, OsStr::from_bytes(pin));
+        }
+        Ok(run.stdin(text).output()?.stdout)
     }
-    let arguments: Vec<_> = command
-        .get_args()
-        .map(|word| word.to_string_lossy())
-        .collect();
-    Err(SignatureError::Program {
-        action,
-        arguments: arguments.join(" "),
-        status: output.status,
-        stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-    })
-}
-
-fn feed(mut child: Child, input: &[u8]) -> io::Result<Output> {
-    if let Some(mut stdin) = child.stdin.take() {
-        // A root hash fits the pipe; a child that does not read it tells why by itself.
-        let _ = stdin.write_all(input);
-    }
-    child.wait_with_output()
 }

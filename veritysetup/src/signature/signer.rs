@@ -9,8 +9,8 @@ use openssl::pkcs7::{Pkcs7, Pkcs7Flags};
 use openssl::pkey::{PKey, Private};
 use openssl::stack::Stack;
 
-use super::program::{self, RemoteKey};
-use super::{Certificate, Signature, SignatureError};
+use super::program::RemoteKey;
+use super::{Certificate, Openssl, Signature, SignatureError};
 use crate::params::RootHash;
 
 /// Where a private key is looked for.
@@ -42,12 +42,14 @@ impl Signer {
     /// Takes the key at `name` (a path or URI) from `source`.
     ///
     /// `passphrase` opens an encrypted key file or a token. A key from a file is checked against
-    /// the certificate here; with providers and engines, that happens when something is signed.
+    /// the certificate here; with providers and engines (which `openssl` reaches), that happens when
+    /// something is signed.
     pub fn load(
         name: &str,
         source: &KeySource,
         certificate: Certificate,
         passphrase: Option<&[u8]>,
+        openssl: &Openssl,
     ) -> Result<Self, SignatureError> {
         let key = match source {
             KeySource::File => {
@@ -59,6 +61,7 @@ impl Signer {
                 source: source.clone(),
                 name: name.to_owned(),
                 pin: passphrase.map(<[u8]>::to_vec),
+                openssl: openssl.clone(),
             }),
         };
         Ok(Self { key, certificate })
@@ -75,7 +78,7 @@ impl Signer {
         match &self.key {
             Key::Loaded(key) => sign(text.as_bytes(), key, &self.certificate),
             Key::Remote(key) => {
-                let der = program::sign(text.as_bytes(), key, &self.certificate)?;
+                let der = key.sign(text.as_bytes(), &self.certificate)?;
                 let signature = Signature::from_der(der)?;
                 // Only now can it be known that key and certificate belong together.
                 signature
