@@ -8,6 +8,9 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Bytes read at once.
+const CHUNK: u64 = 128 << 10;
+
 /// Bytes that can be read at any offset, by several threads at once.
 pub trait ReadAt: Debug + Send + Sync {
     /// Fills all of `buffer` with the bytes from `offset` on.
@@ -184,6 +187,20 @@ impl OpenContent {
                     })
             }
         }
+    }
+
+    /// Hands all `size` bytes to `each`, in order, in chunks that fit a cache.
+    pub fn read_chunks(&self, size: u64, mut each: impl FnMut(&[u8])) -> Result<(), ContentError> {
+        let mut buffer = vec![0; usize::try_from(size.min(CHUNK)).unwrap_or(0)];
+        let mut offset = 0;
+        while offset < size {
+            let length = usize::try_from((size - offset).min(CHUNK)).unwrap_or(0);
+            let part = &mut buffer[..length];
+            self.read_exact_at(part, offset)?;
+            each(part);
+            offset += CHUNK;
+        }
+        Ok(())
     }
 
     /// The open host file, for copying within the kernel.

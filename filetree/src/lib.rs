@@ -7,6 +7,10 @@
 
 pub mod collect;
 pub mod content;
+pub mod diff;
+pub mod merge;
+pub mod mtree;
+pub mod stage;
 pub mod tree;
 pub mod writer;
 
