@@ -103,6 +103,11 @@ impl NewImage {
         })
     }
 
+    /// The image.
+    pub fn device_ref(&self) -> &FileDevice {
+        &self.device
+    }
+
     /// The image, to be written.
     pub fn device(&mut self) -> &mut FileDevice {
         &mut self.device

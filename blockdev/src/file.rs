@@ -90,6 +90,15 @@ impl FileDevice {
         })
     }
 
+    /// Takes over a scratch file that nobody else knows, open for reading and writing; `folder` is
+    /// what messages name.
+    pub fn from_scratch(file: File, folder: &Path) -> Result<Self, OpenError> {
+        Self::from_file(folder, file, None).map_err(|why| OpenError {
+            path: folder.to_owned(),
+            why,
+        })
+    }
+
     /// Takes over a file that is already open for reading and writing; no lock is taken.
     pub(crate) fn from_file(
         path: &Path,

@@ -8,6 +8,7 @@ pub mod build;
 pub mod definition;
 pub mod fstab;
 pub mod plan;
+pub mod populate;
 pub mod report;
 pub mod survey;
 pub mod window;

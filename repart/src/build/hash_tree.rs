@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use blockdev::{BlockDevice, DeviceError};
 use image_specs::identity::Seed;
@@ -73,6 +74,7 @@ pub fn write(
     device: &mut dyn BlockDevice,
     data: Extent,
     hash: Extent,
+    scratch: &Path,
 ) -> Result<RootHash, HashTreeError> {
     let needed = size(params)?;
     if needed > hash.size {
@@ -84,7 +86,7 @@ pub fn write(
     }
     // The tree is under a hundredth of the data: it goes through a scratch file, so that the data can
     // be read by several threads while the target is not written to.
-    let mut scratch = Scratch(tempfile::tempfile().map_err(HashTreeError::Scratch)?);
+    let mut tree = Scratch(tempfile::tempfile_in(scratch).map_err(HashTreeError::Scratch)?);
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let root = veritysetup::tree::build(
         params,
@@ -92,10 +94,10 @@ pub fn write(
             device,
             start: data.start,
         },
-        &mut scratch,
+        &mut tree,
         threads,
     )?;
-    device.copy_from(&scratch.0, 0, hash.start, needed)?;
+    device.copy_from(&tree.0, 0, hash.start, needed)?;
     Ok(root)
 }
 

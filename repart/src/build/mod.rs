@@ -1,6 +1,15 @@
 //! Building: what is read before a plan is made, and what carries it out.
 
+pub mod apply;
+pub mod beside;
+pub mod contents;
 pub mod hash_tree;
+pub mod job;
+pub mod session;
+pub mod sign;
 pub mod sources;
+pub mod split;
+pub mod stage;
 pub mod steps;
 pub mod table;
+pub mod target;

@@ -1,0 +1,363 @@
+//! Carries a plan out, deciding nothing: the steps come from [`super::steps`].
+
+use std::collections::BTreeMap;
+
+use blockdev::table::{Commit, CommitError};
+use blockdev::{BlockDevice, DeviceError};
+use filetree::Tree;
+use image_specs::gpt::Table;
+use image_specs::identity;
+use image_specs::units::{Bytes, Extent};
+use veritysetup::RootHash;
+
+use super::hash_tree::{self, HashTreeError};
+use super::job::Job;
+use super::sign::SignError;
+use super::sources::BlockSource;
+use super::stage::{Staged, StagedContent};
+use super::steps::Step;
+use super::table::{self, TableError};
+use crate::definition::{Definition, VerityMode};
+use crate::plan::{Plan, PlannedPartition};
+use crate::populate::{self, PopulateError};
+
+/// A plan that was carried out, with what was only known on the way.
+#[derive(Debug)]
+pub struct Applied {
+    /// The plan, with the UUIDs that root hashes decided.
+    pub plan: Plan,
+    /// Root hashes, by the place in [`Plan::partitions`] of every member of the set.
+    pub root_hashes: BTreeMap<usize, RootHash>,
+}
+
+impl Applied {
+    /// A plan that was only looked at.
+    pub fn nothing(plan: Plan) -> Self {
+        Self {
+            plan,
+            root_hashes: BTreeMap::new(),
+        }
+    }
+}
+
+/// What applying takes besides the plan.
+#[derive(Debug)]
+pub struct Materials<'a> {
+    /// What was built beforehand, by definition.
+    pub staged: &'a Staged,
+    /// Sources of `CopyBlocks=`, by definition.
+    pub sources: &'a BTreeMap<usize, BlockSource>,
+    /// What goes into file systems, by definition.
+    pub trees: &'a BTreeMap<usize, Tree>,
+    /// The table that was found.
+    pub old: Option<&'a Table>,
+}
+
+/// A step that failed: which partition, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}")]
+pub struct ApplyError {
+    /// What was being done, and to which partition.
+    doing: String,
+    /// Why it failed.
+    source: StepError,
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the causes say it")]
+#[non_exhaustive]
+pub enum StepError {
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    #[error(transparent)]
+    Table(#[from] TableError),
+    #[error(transparent)]
+    Populate(#[from] PopulateError),
+    #[error(transparent)]
+    HashTree(#[from] HashTreeError),
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    #[error("{path} has become smaller: it has {found} bytes where {expected} were found before", path = path.display())]
+    Shrunk {
+        path: std::path::PathBuf,
+        expected: u64,
+        found: u64,
+    },
+    #[error("the plan names contents that were not prepared; this is a bug in ddi")]
+    Unprepared,
+}
+
+/// Carries `steps` out on `device`; `watch` hears what is about to be done.
+pub fn apply(
+    job: &Job,
+    plan: Plan,
+    steps: &[Step],
+    materials: &Materials<'_>,
+    device: &mut dyn BlockDevice,
+    watch: &mut dyn FnMut(&str),
+) -> Result<Applied, ApplyError> {
+    let mut run = Run {
+        job,
+        materials,
+        device,
+        applied: Applied {
+            plan,
+            root_hashes: BTreeMap::new(),
+        },
+    };
+    for step in steps {
+        let doing = run.describe(step);
+        watch(&doing);
+        run.step(step)
+            .map_err(|source| ApplyError { doing, source })?;
+    }
+    Ok(run.applied)
+}
+
+struct Run<'a> {
+    job: &'a Job,
+    materials: &'a Materials<'a>,
+    device: &'a mut dyn BlockDevice,
+    applied: Applied,
+}
+
+impl<'a> Run<'a> {
+    fn step(&mut self, step: &Step) -> Result<(), StepError> {
+        match step {
+            Step::Resize(size) => Ok(self.device.set_size(*size)?),
+            Step::Zero(extent) => Ok(self.device.zero(*extent)?),
+            Step::Blocks(index) => self.blocks(*index),
+            Step::FileSystem(index) => self.file_system(*index),
+            Step::HashTree { data, hash } => self.hash_tree(*data, *hash),
+            Step::Signature { hash, signature } => self.sign(*hash, *signature),
+            Step::Flush => Ok(self.device.flush()?),
+            Step::Commit => self.commit(),
+        }
+    }
+
+    fn blocks(&mut self, index: usize) -> Result<(), StepError> {
+        let (at, _) = self.definition(index)?;
+        let extent = self.partition(index).extent();
+        if let Some(StagedContent::File { file, size }) = self.materials.staged.get(at) {
+            return Ok(self.device.copy_from(file, 0, extent.start, *size)?);
+        }
+        let source = self
+            .materials
+            .sources
+            .get(&at)
+            .ok_or(StepError::Unprepared)?;
+        let size = source.size.unwrap_or(extent.size).min(extent.size);
+        if source.size.is_none() {
+            return self.stream(source, extent);
+        }
+        let length = source
+            .file
+            .metadata()
+            .map(|metadata| metadata.len())
+            .unwrap_or(u64::MAX);
+        let end = source.offset.saturating_add(size).get();
+        if length < end && length > 0 {
+            return Err(StepError::Shrunk {
+                path: source.path.clone(),
+                expected: end,
+                found: length,
+            });
+        }
+        Ok(self
+            .device
+            .copy_from(&source.file, source.offset.get(), extent.start, size)?)
+    }
+
+    /// A character device has no holes and no size: it fills the partition.
+    fn stream(&mut self, source: &BlockSource, extent: Extent) -> Result<(), StepError> {
+        use std::io::Read;
+        let mut buffer = vec![0; 1 << 20];
+        let mut done = 0;
+        while done < extent.size.get() {
+            let left = usize::try_from(extent.size.get() - done).unwrap_or(usize::MAX);
+            let part = left.min(buffer.len());
+            let chunk = &mut buffer[..part];
+            let failed = |error| DeviceError {
+                action: "read",
+                device: source.path.display().to_string(),
+                offset: done,
+                source: error,
+            };
+            (&source.file).read_exact(chunk).map_err(failed)?;
+            self.device
+                .write_all_at(chunk, extent.start.saturating_add(Bytes::new(done)))?;
+            done += u64::try_from(part).unwrap_or(u64::MAX);
+        }
+        Ok(())
+    }
+
+    fn file_system(&mut self, index: usize) -> Result<(), StepError> {
+        let (at, definition) = self.definition(index)?;
+        let extent = self.partition(index).extent();
+        if let Some(StagedContent::File { file, size }) = self.materials.staged.get(at) {
+            return Ok(self.device.copy_from(file, 0, extent.start, *size)?);
+        }
+        let tree = self.materials.trees.get(&at).ok_or(StepError::Unprepared)?;
+        let partition = self.partition(index);
+        let spec = populate::Spec::new(definition, partition, self.job);
+        populate::write(&spec, tree, self.device, extent)?;
+        Ok(())
+    }
+
+    fn hash_tree(&mut self, data: usize, hash: usize) -> Result<(), StepError> {
+        let (at, _) = self.definition(data)?;
+        let (_, definition) = self.definition(hash)?;
+        let mut covered = self.partition(data).extent();
+        if definition.minimize != crate::definition::Minimize::Off {
+            // The tree was sized for what the data partition holds, not for what it has room for.
+            covered.size = self.data_size(at).unwrap_or(covered.size);
+        }
+        let job = self.job;
+        let params = hash_tree::params(
+            covered.size,
+            &definition.verity,
+            super::stage::fs_sector(definition, job),
+            job.options.seed,
+        )
+        .map_err(HashTreeError::from)?;
+        let extent = self.partition(hash).extent();
+        let root = hash_tree::write(
+            &params,
+            self.device,
+            covered,
+            extent,
+            &job.environment.scratch,
+        )?;
+        self.settle(hash, root);
+        Ok(())
+    }
+
+    fn data_size(&self, definition: usize) -> Option<Bytes> {
+        let staged = self
+            .materials
+            .staged
+            .get(definition)
+            .map(StagedContent::size);
+        staged.or_else(|| self.materials.sources.get(&definition)?.size)
+    }
+
+    /// The root hash is known: it decides the set's UUIDs.
+    fn settle(&mut self, hash: usize, root: RootHash) {
+        let siblings = self.partition(hash).verity;
+        let pair = identity::verity_pair(root.as_bytes());
+        let uuids = [
+            (siblings.data, pair.map(|pair| pair.0)),
+            (siblings.hash, pair.map(|pair| pair.1)),
+        ];
+        for (index, uuid) in uuids {
+            let partition = index.and_then(|index| self.applied.plan.partitions.get_mut(index));
+            if let (Some(partition), Some(uuid)) = (partition, uuid)
+                && partition.uuid_from_root_hash
+            {
+                partition.uuid = uuid;
+            }
+        }
+        for member in [siblings.data, siblings.hash, siblings.signature]
+            .into_iter()
+            .flatten()
+        {
+            self.applied.root_hashes.insert(member, root.clone());
+        }
+    }
+
+    fn sign(&mut self, hash: usize, signature: usize) -> Result<(), StepError> {
+        let root = match self.applied.root_hashes.get(&hash) {
+            Some(root) => root.clone(),
+            None => self.found_root_hash(hash)?,
+        };
+        let extent = self.partition(signature).extent();
+        let text = self.job.signing.text(&root, extent.size.get())?;
+        self.device.write_all_at(&text, extent.start)?;
+        self.settle(hash, root);
+        Ok(())
+    }
+
+    /// The root hash that the UUIDs of an existing set say.
+    fn found_root_hash(&self, hash: usize) -> Result<RootHash, StepError> {
+        let siblings = self.partition(hash).verity;
+        let uuid = |index: Option<usize>| Some(self.applied.plan.partitions.get(index?)?.uuid);
+        let (data, tree) = uuid(siblings.data)
+            .zip(uuid(siblings.hash))
+            .ok_or(StepError::Unprepared)?;
+        Ok(RootHash::new(
+            [data.into_bytes(), tree.into_bytes()].concat(),
+        ))
+    }
+
+    fn commit(&mut self) -> Result<(), StepError> {
+        let new = table::planned(&self.applied.plan, self.materials.old)?;
+        let over = match self.applied.plan.table.from_scratch {
+            true => Commit::Create,
+            false => Commit::Update,
+        };
+        Ok(blockdev::table::commit(self.device, &new, over)?)
+    }
+
+    fn partition(&self, index: usize) -> &PlannedPartition {
+        &self.applied.plan.partitions[index]
+    }
+
+    fn definition(&self, index: usize) -> Result<(usize, &'a Definition), StepError> {
+        let at = self
+            .partition(index)
+            .definition
+            .ok_or(StepError::Unprepared)?;
+        self.job
+            .definitions()
+            .get(at)
+            .map(|definition| (at, definition))
+            .ok_or(StepError::Unprepared)
+    }
+
+    fn describe(&self, step: &Step) -> String {
+        let name = |index: &usize| {
+            let partition = self.partition(*index);
+            let file = partition
+                .definition
+                .and_then(|at| self.job.definitions()[at].origin.path.as_ref());
+            let file = file
+                .and_then(|path| path.file_name())
+                .map(|name| name.to_string_lossy().into_owned());
+            file.unwrap_or_else(|| partition.label.clone())
+        };
+        let format = |index: &usize| {
+            let at = self.partition(*index).definition;
+            let format = at.and_then(|at| self.job.definitions()[at].format.as_ref());
+            format.map_or_else(String::new, |format| format.name().to_owned())
+        };
+        match step {
+            Step::Resize(size) => format!("resizing {} to {size}", self.device.name()),
+            Step::Zero(extent) => {
+                format!("clearing {} at byte {}", extent.size, extent.start.get())
+            }
+            Step::Blocks(index) => format!("copying blocks into the partition of {}", name(index)),
+            Step::FileSystem(index) => format!(
+                "making the {} file system of {}",
+                format(index),
+                name(index)
+            ),
+            Step::HashTree { data, hash } => format!("hashing {} into {}", name(data), name(hash)),
+            Step::Signature { signature, .. } => {
+                format!("signing the root hash for {}", name(signature))
+            }
+            Step::Flush => format!("flushing {}", self.device.name()),
+            Step::Commit => format!("writing the partition table of {}", self.device.name()),
+        }
+    }
+}
+
+/// Whether a definition's content comes from elsewhere than its own keys.
+pub(super) fn is_verity_metadata(definition: &Definition) -> bool {
+    matches!(
+        definition.verity.mode,
+        VerityMode::Hash | VerityMode::Signature
+    )
+}

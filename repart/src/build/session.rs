@@ -1,0 +1,524 @@
+//! A run from survey to the end: what is found, what is staged, the plan, and its application.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use filetree::collect::CollectError;
+use filetree::{Notice, Tree};
+use image_specs::units::{Bytes, Extent};
+use uuid::Uuid;
+
+use super::apply::{self, Applied, ApplyError, Materials};
+use super::contents::{self, Overlay};
+use super::hash_tree;
+use super::job::Job;
+use super::sign::SignError;
+use super::sources::{BlockSource, SourceError};
+use super::split;
+use super::stage::{self, Staged, StagedContent};
+use super::steps;
+use super::target::{Target, TargetError};
+use crate::definition::{CopyBlocks, Definition, Minimize, VerityMode};
+use crate::fstab::{self, Mountable};
+use crate::plan::{self, CheckError, Plan, PlanError};
+use crate::populate::{self, PopulateError, Spec};
+use crate::survey::{FoundContent, FoundLabel, Survey};
+
+/// A run that has looked at its target and changed nothing yet.
+#[derive(Debug)]
+pub struct Session<'a> {
+    job: &'a Job,
+    target: Option<Target>,
+    sources: BTreeMap<usize, BlockSource>,
+    trees: BTreeMap<usize, Tree>,
+    staged: Staged,
+    overlay: Option<Overlay>,
+    notices: Vec<String>,
+}
+
+/// Why a run failed.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the causes say it")]
+#[non_exhaustive]
+pub enum SessionError {
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error("{file}: {source}", file = file.display())]
+    Source { file: PathBuf, source: SourceError },
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error("the plan would break what it must keep, so nothing was changed; this is a bug in ddi")]
+    Check(#[from] CheckError),
+    #[error("cannot collect the contents of {file}", file = file.display())]
+    Collect { file: PathBuf, source: CollectError },
+    #[error("cannot build {file} to learn its size", file = file.display())]
+    Stage {
+        file: PathBuf,
+        source: PopulateError,
+    },
+    #[error("{file}: its contents need {size} bytes, more than SizeMaxBytes= allows ({limit})", file = file.display())]
+    TooBig {
+        file: PathBuf,
+        size: u64,
+        limit: u64,
+    },
+    #[error(transparent)]
+    HashTree(#[from] veritysetup::params::ParamsError),
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    #[error("cannot write {path}", path = path.display())]
+    Fstab {
+        path: PathBuf,
+        source: super::beside::BesideError,
+    },
+    #[error(transparent)]
+    Split(#[from] split::SplitError),
+    #[error(transparent)]
+    Space(#[from] blockdev::space::SpaceError),
+}
+
+impl<'a> Session<'a> {
+    /// Opens the sources that definitions name, and takes the target (`None`: only to measure).
+    pub fn new(job: &'a Job, target: Option<Target>) -> Result<Self, SessionError> {
+        let mut session = Self {
+            job,
+            target,
+            sources: BTreeMap::new(),
+            trees: BTreeMap::new(),
+            staged: Staged::default(),
+            overlay: None,
+            notices: Vec::new(),
+        };
+        for (at, definition) in job.definitions().iter().enumerate() {
+            if let Some(wanted) = &definition.copy_blocks {
+                let source =
+                    BlockSource::open(wanted, session.source_root(wanted)).map_err(|source| {
+                        SessionError::Source {
+                            file: file_of(definition),
+                            source,
+                        }
+                    })?;
+                session.sources.insert(at, source);
+            }
+        }
+        Ok(session)
+    }
+
+    fn source_root(&self, wanted: &CopyBlocks) -> Option<&'a Path> {
+        match wanted {
+            CopyBlocks::Range { .. } => None,
+            _ => self.job.root.as_deref(),
+        }
+    }
+
+    /// What a person should hear about, in order; each once.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// The target, where there is one.
+    pub fn target(&self) -> Option<&Target> {
+        self.target.as_ref()
+    }
+
+    /// The least size of a disk that takes everything.
+    pub fn minimal_size(
+        &mut self,
+        random: &mut Replay<'_>,
+        watch: &mut dyn FnMut(&str),
+    ) -> Result<Bytes, SessionError> {
+        self.stage(random, watch)?;
+        Ok(plan::minimal_size(
+            &self.survey(),
+            &self.job.wanted,
+            &self.job.options,
+        ))
+    }
+
+    /// Builds what must be built to know its size, and plans.
+    pub fn plan(
+        &mut self,
+        random: &mut Replay<'_>,
+        watch: &mut dyn FnMut(&str),
+    ) -> Result<Plan, SessionError> {
+        self.stage(random, watch)?;
+        let survey = self.survey();
+        let plan = self.plan_now(random)?;
+        plan::check(&plan, &survey)?;
+        Ok(plan)
+    }
+
+    fn plan_now(&self, random: &mut Replay<'_>) -> Result<Plan, PlanError> {
+        random.rewind();
+        plan::plan(
+            &self.survey(),
+            &self.job.wanted,
+            &self.job.options,
+            &mut || random.next(),
+        )
+    }
+
+    fn survey(&self) -> Survey {
+        let contents = (0..self.job.definitions().len()).map(|at| FoundContent {
+            blocks: self
+                .staged
+                .get(at)
+                .map(StagedContent::size)
+                .or_else(|| self.sources.get(&at)?.size),
+            uuid: None::<Uuid>,
+            replaced: None,
+        });
+        let target = self.target.as_ref();
+        Survey {
+            // A new image counts as empty, whatever was staged in it.
+            disk_size: target
+                .filter(|target| !target.is_new())
+                .map_or(Bytes::ZERO, |target| target.device().size()),
+            sector: self.job.sector,
+            label: target.map_or(FoundLabel::None, |target| target.label().clone()),
+            contents: contents.collect(),
+        }
+    }
+
+    /// Staging goes in list order: the place of each is certain once all before it are known.
+    fn stage(
+        &mut self,
+        random: &mut Replay<'_>,
+        watch: &mut dyn FnMut(&str),
+    ) -> Result<(), SessionError> {
+        let job = self.job;
+        let wants = |definition: &Definition| {
+            definition.minimize != Minimize::Off && definition.copy_blocks.is_none()
+        };
+        for (at, definition) in job.definitions().iter().enumerate() {
+            if wants(definition) && definition.format.is_some() && self.staged.get(at).is_none() {
+                self.stage_file_system(at, definition, random, watch)?;
+            }
+        }
+        for (at, definition) in job.definitions().iter().enumerate() {
+            if wants(definition) && definition.verity.mode == VerityMode::Hash {
+                self.stage_hash(at, definition)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stage_file_system(
+        &mut self,
+        at: usize,
+        definition: &Definition,
+        random: &mut Replay<'_>,
+        watch: &mut dyn FnMut(&str),
+    ) -> Result<(), SessionError> {
+        // Identities do not depend on sizes, so a plan without them tells label and UUID.
+        let Some(plan) = self.preview(at, Bytes::new(1), random) else {
+            return Ok(());
+        };
+        let Some(index) = place(&plan, at).filter(|index| plan.partitions[*index].is_to_write())
+        else {
+            return Ok(());
+        };
+        watch(&format!(
+            "measuring the contents of {}",
+            file_of(definition).display()
+        ));
+        self.collect(at, index, &plan)?;
+        let job = self.job;
+        let spec = Spec::new(definition, &plan.partitions[index], job);
+        let tree = &self.trees[&at];
+        let failed = |source| SessionError::Stage {
+            file: file_of(definition),
+            source,
+        };
+        let content = match populate::sizing(&spec, tree).map_err(failed)? {
+            populate::Sizing::Known(size) => StagedContent::Sized(Bytes::new(size)),
+            populate::Sizing::ByBuilding { at_most } => {
+                let certain = self.certain_offset(at, Bytes::new(at_most), random);
+                let target = self.target.as_mut().filter(|target| target.is_new());
+                match (certain, target) {
+                    (Some(offset), Some(target)) => {
+                        let device = target.device_mut();
+                        let end = offset.saturating_add(Bytes::new(at_most));
+                        if device.size() < end {
+                            device.set_size(end).map_err(|error| failed(error.into()))?;
+                        }
+                        let room = Extent::new(offset, Bytes::new(at_most));
+                        let size = populate::write(&spec, tree, device, room).map_err(failed)?;
+                        StagedContent::InPlace {
+                            offset,
+                            size: Bytes::new(size),
+                        }
+                    }
+                    _ => stage::in_scratch(&spec, tree, at_most).map_err(failed)?,
+                }
+            }
+        };
+        if let Some(limit) = definition.size_max.filter(|limit| content.size() > *limit) {
+            let size = content.size().get();
+            return Err(SessionError::TooBig {
+                file: file_of(definition),
+                size,
+                limit: limit.get(),
+            });
+        }
+        self.staged.insert(at, content);
+        Ok(())
+    }
+
+    /// Where the partition will begin, if that is the same however large it (and what follows) is.
+    fn certain_offset(&self, at: usize, at_most: Bytes, random: &mut Replay<'_>) -> Option<Bytes> {
+        let offset = |size| {
+            let plan = self.preview(at, size, random)?;
+            let index = place(&plan, at)?;
+            Some(plan.partitions[index].offset)
+        };
+        let mut offset = offset;
+        let small = offset(Bytes::new(4096))?;
+        offset(at_most).filter(|large| *large == small)
+    }
+
+    /// The plan as if the definition's content had this size.
+    fn preview(&self, at: usize, size: Bytes, random: &mut Replay<'_>) -> Option<Plan> {
+        let mut survey = self.survey();
+        survey.contents[at].blocks = Some(size);
+        random.rewind();
+        plan::plan(&survey, &self.job.wanted, &self.job.options, &mut || {
+            random.next()
+        })
+        .ok()
+    }
+
+    fn stage_hash(&mut self, at: usize, definition: &Definition) -> Result<(), SessionError> {
+        let job = self.job;
+        let data = job.wanted.verity_set_of(at).map(|set| set.data);
+        let size = data.and_then(|data| {
+            self.staged
+                .get(data)
+                .map(StagedContent::size)
+                .or_else(|| self.sources.get(&data)?.size)
+        });
+        let Some(size) = size else { return Ok(()) };
+        let sector = stage::fs_sector(definition, job);
+        // The data partition ends at a grain, and so do the blocks that are hashed.
+        let block = u64::from(definition.verity.data_block_size.unwrap_or(4096));
+        let size = Bytes::new(size.get().next_multiple_of(block));
+        let params = hash_tree::params(size, &definition.verity, sector, job.options.seed)?;
+        self.staged
+            .insert(at, StagedContent::Sized(hash_tree::size(&params)?));
+        Ok(())
+    }
+
+    fn collect(&mut self, at: usize, index: usize, plan: &Plan) -> Result<(), SessionError> {
+        if self.trees.contains_key(&at) {
+            return Ok(());
+        }
+        self.prepare_overlay(plan)?;
+        let definition = &self.job.definitions()[at];
+        let (tree, notices) = contents::collect(self.job, plan, index, self.overlay.as_ref())
+            .map_err(|source| SessionError::Collect {
+                file: file_of(definition),
+                source,
+            })?;
+        self.notices.extend(notices.iter().map(Notice::to_string));
+        self.trees.insert(at, tree);
+        Ok(())
+    }
+
+    /// The fstab is part of the images that copy it, before it is written to its place.
+    fn prepare_overlay(&mut self, plan: &Plan) -> Result<(), SessionError> {
+        let Some(wanted) = self.job.fstab.as_ref().filter(|_| self.overlay.is_none()) else {
+            return Ok(());
+        };
+        let mountables: Vec<Mountable<'_>> = plan
+            .listed()
+            .filter_map(|partition| {
+                Some(Mountable {
+                    definition: self.job.definitions().get(partition.definition?)?,
+                    file_system: partition.fs_uuid,
+                    partition: partition.uuid,
+                })
+            })
+            .collect();
+        let Some(section) = fstab::section(&mountables) else {
+            return Ok(());
+        };
+        let place = self.beside(&wanted.path);
+        let failed = |source| SessionError::Fstab {
+            path: place.clone(),
+            source,
+        };
+        let existing = super::beside::read(&place).map_err(failed)?;
+        let text = fstab::merge(&section, existing.as_deref(), wanted.append)
+            .map_err(|exists| failed(exists.into()))?;
+        self.overlay = Some(Overlay {
+            path: wanted.path.clone(),
+            text,
+        });
+        Ok(())
+    }
+
+    fn beside(&self, path: &Path) -> PathBuf {
+        super::sources::below(self.job.copy_source.as_deref(), path)
+    }
+
+    /// Carries the plan out and, last, gives a new image its name and writes the files beside it.
+    pub fn apply(
+        &mut self,
+        plan: Plan,
+        split: bool,
+        watch: &mut dyn FnMut(&str),
+    ) -> Result<Applied, SessionError> {
+        self.require_signatures(&plan)?;
+        self.fill(&plan)?;
+        self.prepare_overlay(&plan)?;
+        let placed = self.keep_in_place(&plan)?;
+        let job = self.job;
+        let steps = steps::steps(&plan, job.definitions(), job.options.empty, &placed);
+        let Some(mut target) = self.target.take() else {
+            return Ok(Applied::nothing(plan));
+        };
+        let old = target.old().cloned();
+        let materials = Materials {
+            staged: &self.staged,
+            sources: &self.sources,
+            trees: &self.trees,
+            old: old.as_ref(),
+        };
+        let applied = apply::apply(job, plan, &steps, &materials, target.device_mut(), watch)?;
+        if split {
+            watch("writing split artifacts");
+            let artifacts = split::artifacts(job, &applied.plan, target.path())?;
+            split::write(&artifacts, target.device())?;
+        }
+        target.finish()?;
+        if let (Some(wanted), Some(overlay)) = (&job.fstab, &self.overlay) {
+            let path = self.beside(&wanted.path);
+            super::beside::write(&path, &overlay.text)
+                .map_err(|source| SessionError::Fstab { path, source })?;
+        }
+        Ok(applied)
+    }
+
+    /// Refuses before the first write what could not be finished.
+    fn require_signatures(&self, plan: &Plan) -> Result<(), SessionError> {
+        for partition in plan
+            .partitions
+            .iter()
+            .filter(|partition| partition.is_to_write())
+        {
+            let Some(definition) = partition.definition.map(|at| &self.job.definitions()[at])
+            else {
+                continue;
+            };
+            let signs =
+                definition.verity.mode == VerityMode::Signature && definition.copy_blocks.is_none();
+            if signs && !self.job.signing.is_possible() {
+                return Err(SignError::NoKey(file_of(definition).display().to_string()).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Collects the contents of all file systems that are still to be made.
+    fn fill(&mut self, plan: &Plan) -> Result<(), SessionError> {
+        for (index, partition) in plan.partitions.iter().enumerate() {
+            let Some(at) = partition.definition.filter(|_| partition.is_to_write()) else {
+                continue;
+            };
+            let definition = &self.job.definitions()[at];
+            if definition.format.is_some()
+                && definition.copy_blocks.is_none()
+                && !apply::is_verity_metadata(definition)
+            {
+                self.collect(at, index, plan)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Which staged contents lie where the plan wants them. What does not is moved to a scratch file.
+    fn keep_in_place(&mut self, plan: &Plan) -> Result<BTreeSet<usize>, SessionError> {
+        let mut placed = BTreeSet::new();
+        let mut strays = Vec::new();
+        for (at, content) in self.staged.iter() {
+            let StagedContent::InPlace { offset, size } = content else {
+                continue;
+            };
+            match place(plan, at) {
+                Some(index) if plan.partitions[index].offset == *offset => {
+                    placed.insert(index);
+                }
+                _ => strays.push((at, Extent::new(*offset, *size))),
+            }
+        }
+        for (at, extent) in strays {
+            let Some(target) = &mut self.target else {
+                continue;
+            };
+            let failed = |source| SessionError::Stage {
+                file: file_of(&self.job.definitions()[at]),
+                source,
+            };
+            let content = stage::out_of(target.device_mut(), extent, &self.job.environment.scratch)
+                .map_err(failed)?;
+            self.staged.insert(at, content);
+        }
+        Ok(placed)
+    }
+}
+
+/// Random numbers that come again in the same order, so that plans made in one run agree.
+pub struct Replay<'a> {
+    source: &'a mut dyn FnMut() -> [u8; 16],
+    seen: Vec<[u8; 16]>,
+    at: usize,
+}
+
+impl<'a> Replay<'a> {
+    /// Takes numbers from `source`.
+    pub fn new(source: &'a mut dyn FnMut() -> [u8; 16]) -> Self {
+        Self {
+            source,
+            seen: Vec::new(),
+            at: 0,
+        }
+    }
+
+    fn rewind(&mut self) {
+        self.at = 0;
+    }
+
+    fn next(&mut self) -> [u8; 16] {
+        if self.at == self.seen.len() {
+            self.seen.push((self.source)());
+        }
+        self.at += 1;
+        self.seen[self.at - 1]
+    }
+}
+
+impl std::fmt::Debug for Replay<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replay")
+            .field("seen", &self.seen.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The definition's partition in the plan, unless it is dropped or merged.
+fn place(plan: &Plan, at: usize) -> Option<usize> {
+    let mine = |partition: &plan::PlannedPartition| {
+        partition.definition == Some(at) && partition.is_listed()
+    };
+    plan.partitions.iter().position(mine)
+}
+
+fn file_of(definition: &Definition) -> PathBuf {
+    definition
+        .origin
+        .path
+        .clone()
+        .unwrap_or_else(|| PathBuf::from("--copy-from="))
+}
