@@ -11,6 +11,7 @@ pub mod diff;
 pub mod merge;
 pub mod mtree;
 pub mod stage;
+pub mod tar;
 pub mod tree;
 pub mod writer;
 

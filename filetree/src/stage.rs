@@ -254,3 +254,123 @@ fn failed(what: &'static str, path: &Path) -> impl Fn(io::Error) -> StageError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::{Copy, Owner, Rules, collect};
+    use crate::diff::{Change, diff};
+    use crate::tree::Name;
+
+    fn collected(base: &Path) -> Tree {
+        let rules = Rules {
+            base: base.to_owned(),
+            copies: vec![Copy {
+                source: "/".into(),
+                target: "/".into(),
+            }],
+            exclude_sources: Vec::new(),
+            exclude_targets: Vec::new(),
+            mount_points: Vec::new(),
+            directories: Vec::new(),
+            symlinks: Vec::new(),
+            root_xattrs: Default::default(),
+            owner: Owner::Keep,
+            created: Timestamp::default(),
+            latest: None,
+        };
+        collect(&rules).unwrap().tree
+    }
+
+    fn tree() -> Tree {
+        let metadata = |mode| Metadata {
+            mode,
+            uid: rustix::process::getuid().as_raw(),
+            gid: rustix::process::getgid().as_raw(),
+            mtime: Timestamp {
+                seconds: 1_000_000_000,
+                nanoseconds: 7,
+            },
+            xattrs: [(b"user.a".to_vec(), b"\0b".to_vec())].into(),
+        };
+        let mut tree = Tree::new(metadata(0o755));
+        let mut add = |parent, name: &str, mode, kind, xattrs: bool| {
+            let mut metadata = metadata(mode);
+            if !xattrs {
+                metadata.xattrs.clear();
+            }
+            let id = tree.add(Inode { metadata, kind });
+            let name = Name::new(name.as_bytes()).unwrap();
+            assert!(tree.link(parent, name, id));
+            id
+        };
+        let dir = add(
+            InodeId::ROOT,
+            "d",
+            0o500,
+            Kind::Directory(Default::default()),
+            true,
+        );
+        add(
+            dir,
+            "f",
+            0o444,
+            Kind::File(Content::from_bytes(*b"text")),
+            true,
+        );
+        add(
+            dir,
+            "l",
+            0o777,
+            Kind::Symlink(b"no where"[..].into()),
+            false,
+        );
+        add(InodeId::ROOT, "p", 0o600, Kind::Fifo, false);
+        let holes = std::sync::Arc::new(Pattern);
+        let range = Vec::from([1 << 20..(1 << 20) + 4096]);
+        let sparse = Content::from_reader(holes, 4 << 20, range);
+        let file = add(dir, "s", 0o600, Kind::File(sparse), true);
+        assert!(tree.link(InodeId::ROOT, Name::new(b"hard").unwrap(), file));
+        tree
+    }
+
+    #[derive(Debug)]
+    struct Pattern;
+
+    impl crate::content::ReadAt for Pattern {
+        fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+            for (at, byte) in (offset..).zip(buffer) {
+                *byte = u8::from(((1 << 20)..(1 << 20) + 4096).contains(&at));
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_laid_out_is_collected_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = tree();
+        let (first, second) = (dir.path().join("1"), dir.path().join("2"));
+        fs::create_dir(&first).unwrap();
+        fs::create_dir(&second).unwrap();
+        let by = match rustix::process::getuid().is_root() {
+            true => Privilege::Root,
+            false => Privilege::User,
+        };
+        let unmade = stage(&tree, &first, by).unwrap();
+        assert_eq!(unmade, Unmade::default());
+        let mut differences = diff(&tree, &collected(&first)).unwrap();
+        differences.retain(|found| by == Privilege::Root || found.change != Change::Mode);
+        assert_eq!(differences, []);
+
+        // From files, as another user would: readable, and the sources are not touched.
+        let again = collected(&first);
+        stage(&again, &second, Privilege::User).unwrap();
+        let differences = diff(&again, &collected(&second)).unwrap();
+        let paths: Vec<_> = differences.iter().map(|found| &found.change).collect();
+        assert!(
+            paths.iter().all(|change| **change == Change::Mode),
+            "{differences:?}"
+        );
+    }
+}

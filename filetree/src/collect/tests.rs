@@ -1,3 +1,5 @@
+#![expect(clippy::type_complexity, reason = "tables of cases")]
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::Command;
