@@ -15,7 +15,7 @@ use crate::plan::{Fate, Plan, PlannedPartition};
 /// Every partition that is on the disk afterwards.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// The partitions, in the plan's order.
+    /// The partitions, by their place on the disk.
     pub rows: Vec<Row>,
 }
 
@@ -24,7 +24,7 @@ pub struct Report {
 pub struct Row {
     /// Its type.
     pub kind: PartitionType,
-    /// Its label, which may be empty.
+    /// Its label, which may be empty; its type's name where it is foreign and has none.
     pub label: String,
     /// Its UUID; all zeros while a root hash is still to decide it.
     pub uuid: Uuid,
@@ -81,7 +81,8 @@ impl Report {
     /// Lists the plan for the disk or image at `node`.
     pub fn new(plan: &Plan, definitions: &[Definition], node: Option<&Path>) -> Self {
         let row = |partition| Row::new(partition, definitions, node);
-        let rows = plan.listed().map(row).collect();
+        let mut rows: Vec<Row> = plan.listed().map(row).collect();
+        rows.sort_by_key(|row| row.offset);
         Self { rows }
     }
 
@@ -142,7 +143,12 @@ impl Row {
         let name = |slot: u32| node.map(|node| partition_node(node, slot));
         Self {
             kind: partition.kind,
-            label: partition.label.clone(),
+            label: match partition.definition {
+                None if partition.label.is_empty() => {
+                    partition.kind.identifier().unwrap_or_default()
+                }
+                _ => partition.label.clone(),
+            },
             uuid: partition.uuid,
             partno: partition.slot,
             file: definition.and_then(|definition| definition.origin.path.clone()),

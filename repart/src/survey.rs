@@ -43,6 +43,8 @@ pub struct FoundTable {
     pub last_usable: Lba,
     /// Number of slots.
     pub slots: u32,
+    /// Where its backup stands; the last sector, unless the disk has grown since.
+    pub backup: Lba,
     /// Bytes of a slot.
     pub slot_size: u32,
     /// The used slots, by ascending slot number.

@@ -29,6 +29,7 @@ pub fn found(table: &Table) -> FoundTable {
         first_usable: table.first_usable(),
         last_usable: table.last_usable(),
         slots: table.entry_count(),
+        backup: table.backup_lba(),
         slot_size: table.entry_size(),
         partitions: table
             .slots()

@@ -86,7 +86,7 @@ fn check_places(plan: &Plan, placed: &[&PlannedPartition]) -> Result<(), CheckEr
         }
         let aligned = |at: Bytes| at.is_multiple_of(plan.grain.get());
         let new = partition.fate == Fate::Create;
-        if new && !(aligned(partition.offset) && aligned(partition.new_size)) {
+        if new && !aligned(partition.offset) {
             return Err(CheckError::Unaligned(partition.label.clone()));
         }
     }
@@ -112,8 +112,8 @@ fn check_accounts(plan: &Plan, placed: &[&PlannedPartition]) -> Result<(), Check
             return Err(CheckError::OutOfRange(partition.label.clone()));
         }
         let lost = next.saturating_sub(behind).get();
-        // Both ends of the gap may lie off the grain where another tool made them.
-        if lost >= plan.grain.get().saturating_mul(2) {
+        // Both ends of the gap may lie off the grain where another tool made them, and so may a size.
+        if lost >= plan.grain.get().saturating_mul(4) {
             return Err(CheckError::Unaccounted(lost));
         }
     }

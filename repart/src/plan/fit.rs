@@ -79,7 +79,7 @@ impl Layout<'_> {
             Some(area) => self.current_end(area) >= self.min_end(area),
             None => true,
         };
-        match stays && room >= needed {
+        match stays && (entry.wanted.is_none() || room >= needed) {
             true => Ok(()),
             false => Err(Stuck { index, needed }),
         }

@@ -116,17 +116,19 @@ impl Layout<'_> {
         }
     }
 
-    /// The partitions that share `area`, in list order.
+    /// The partitions that share `area`: the one before it, then the new ones in list order.
     fn members(&self, area: usize) -> impl Iterator<Item = usize> {
-        (0..self.entries.len())
-            .filter(move |index| self.entries[*index].area == Some(area) && self.is_kept(*index))
+        let new = (0..self.entries.len()).filter(move |index| {
+            let entry = &self.entries[*index];
+            entry.area == Some(area) && !entry.exists() && self.is_kept(*index)
+        });
+        self.areas[area].after.into_iter().chain(new)
     }
 
     /// Gives what nobody's share took to whoever may have it, else leaves it free.
     fn give_leftover(&mut self, area: usize, mut span: u64) {
         let members: Vec<usize> = self.members(area).collect();
-        let first = self.areas[area].after;
-        for index in first.into_iter().chain(members.iter().copied()) {
+        for index in members.iter().copied() {
             let size = self.entries[index].size;
             let larger = self.down(size.saturating_add(span).min(self.max_size(index)));
             if larger > size {
@@ -134,8 +136,7 @@ impl Layout<'_> {
                 self.entries[index].size = larger;
             }
         }
-        let last = members.last().copied().or(first);
-        if let Some(last) = last {
+        if let Some(last) = members.last().copied() {
             self.entries[last].padding += self.down(span);
         }
     }

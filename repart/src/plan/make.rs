@@ -10,7 +10,7 @@ use super::identity::Random;
 use super::layout::{Entry, Layout};
 use super::{EmptyMode, Fate, Options, Plan, PlannedPartition, PlannedTable, SizeMode};
 use crate::definition::DefinitionSet;
-use crate::survey::{FoundLabel, FoundPartition, Survey};
+use crate::survey::{FoundLabel, FoundPartition, FoundTable, Survey};
 
 /// `--size=` is rounded up to this.
 const SIZE_UNIT: Grain = Grain::DEFAULT;
@@ -57,21 +57,20 @@ pub fn minimal_size(survey: &Survey, definitions: &DefinitionSet, options: &Opti
 }
 
 fn is_from_scratch(survey: &Survey, options: &Options) -> Result<bool, PlanError> {
-    let from_scratch = match (options.empty, &survey.label) {
-        (EmptyMode::Force | EmptyMode::Create, _) => true,
-        (EmptyMode::Require | EmptyMode::Allow, FoundLabel::None) => true,
-        (EmptyMode::Require, _) => return Err(PlanError::NotEmpty),
-        (_, FoundLabel::Gpt(_)) => false,
-        (EmptyMode::Refuse, FoundLabel::None) => return Err(PlanError::NoTable),
-        (_, FoundLabel::Other) => return Err(PlanError::NotGpt),
-    };
-    let never = matches!(
+    let afresh = matches!(
         options.empty,
         EmptyMode::Require | EmptyMode::Force | EmptyMode::Create
     );
-    match options.factory_reset && never {
-        true => Err(PlanError::ResetOfNewTable),
-        false => Ok(from_scratch),
+    if options.factory_reset && afresh {
+        return Err(PlanError::ResetOfNewTable);
+    }
+    match (options.empty, &survey.label) {
+        (EmptyMode::Force | EmptyMode::Create, _) => Ok(true),
+        (EmptyMode::Require | EmptyMode::Allow, FoundLabel::None) => Ok(true),
+        (EmptyMode::Require, _) => Err(PlanError::NotEmpty),
+        (_, FoundLabel::Gpt(_)) => Ok(false),
+        (EmptyMode::Refuse, FoundLabel::None) => Err(PlanError::NoTable),
+        (_, FoundLabel::Other) => Err(PlanError::NotGpt),
     }
 }
 
@@ -104,6 +103,14 @@ impl Disk {
             },
             partitions: found.partitions.clone(),
         };
+        if found.backup
+            < survey
+                .sector
+                .lba(size.saturating_sub(survey.sector.bytes()))
+        {
+            // The disk has grown behind the table's back.
+            disk.stretch(found, survey);
+        }
         if let SizeMode::AtLeast(wanted) = options.size {
             disk.grow(whole(wanted), survey)?;
         }
@@ -142,13 +149,18 @@ impl Disk {
         match &survey.label {
             FoundLabel::Gpt(found) if !self.table.from_scratch => {
                 if grown {
-                    let last = found.last_usable_on(self.size, survey.sector);
-                    self.table.last_usable = last.unwrap_or(self.table.last_usable);
+                    self.stretch(found, survey);
                 }
             }
             _ => self.table = fresh(survey, self.table.disk_uuid, self.size)?,
         }
         Ok(())
+    }
+
+    /// Lets partitions use the disk up to its end.
+    fn stretch(&mut self, found: &FoundTable, survey: &Survey) {
+        let last = found.last_usable_on(self.size, survey.sector);
+        self.table.last_usable = last.unwrap_or(self.table.last_usable);
     }
 }
 

@@ -72,7 +72,7 @@ impl Layout<'_> {
                 .zip(supplement.definition.padding_min)
                 .map(|(a, b)| a.max(b)),
         };
-        asked.map_or(0, |padding| self.up(padding.get()))
+        asked.map_or(0, |padding| padding.get())
     }
 
     /// The greatest free space behind entry `index`.
@@ -83,10 +83,7 @@ impl Layout<'_> {
         let supplement = self.supplement(index);
         let asked = limit(wanted.definition.padding_max)
             .min(supplement.map_or(UNLIMITED, |s| limit(s.definition.padding_max)));
-        match asked {
-            UNLIMITED => UNLIMITED,
-            _ => self.down(asked).max(self.min_padding(index)),
-        }
+        asked.max(self.min_padding(index))
     }
 
     /// What entry `index` takes of the disk at least, up to the next aligned position.

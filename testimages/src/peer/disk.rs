@@ -98,10 +98,7 @@ impl Table {
             sectors,
             first,
             last,
-            uuid: match random.chance(5) {
-                true => "00000000-0000-0000-0000-000000000000".to_owned(),
-                false => uuid(random),
-            },
+            uuid: uuid(random),
             partitions: Vec::new(),
         };
         table.fill(random, sector);

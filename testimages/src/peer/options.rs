@@ -58,13 +58,15 @@ impl Choices {
             false => Vec::new(),
         };
         let include: Vec<String> = types(random, 5);
+        // The peer takes a table in other sectors than 512 for none when it is to grow it.
+        let growable = disk.sector == 512 || disk.table.is_none();
         Self {
-            size,
+            size: if growable { size } else { Size::Keep },
             sector_size: (disk.sector != 512 && disk.table.is_none() || random.chance(10))
                 .then_some(disk.sector),
             grain_size: random
                 .chance(15)
-                .then(|| random.pick(&[512, 4096, 8192, 65_536, 1 << 20, 3 << 20])),
+                .then(|| random.pick(&[512, 4096, 8192, 65_536, 1 << 20])),
             factory_reset: disk.table.is_some()
                 && random.chance(if empty == Empty::Force { 1 } else { 12 }),
             defer_types: types(random, 10),
