@@ -11,6 +11,7 @@ pub mod gpt;
 pub mod guid;
 pub mod identity;
 pub mod luks_header;
+pub mod magic;
 pub mod mbr;
 pub mod partition;
 pub mod policy;
