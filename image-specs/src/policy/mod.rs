@@ -3,16 +3,16 @@
 //!
 //! Invariant: what a policy says of a designator is independent of the order of its rules. Pure.
 
+mod defaults;
+mod flags;
+
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::{BitAnd, BitOr};
 use std::str::FromStr;
 
 use crate::partition::Designator;
 
-/// A set of words of one rule: ways to use a partition, GPT flags, file systems.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Flags(u32);
+pub use flags::Flags;
 
 /// A policy: rules for some designators, and one for the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,267 +61,7 @@ pub struct Violation {
 #[error("the policies contradict each other about {0}: no image can obey both")]
 pub struct Contradiction(pub DesignatorOrDefault);
 
-const WORDS: &[(&str, Flags)] = &[
-    ("verity", Flags::VERITY),
-    ("signed", Flags::SIGNED),
-    ("encrypted", Flags::ENCRYPTED),
-    ("encryptedwithintegrity", Flags::ENCRYPTED_WITH_INTEGRITY),
-    ("unprotected", Flags::UNPROTECTED),
-    ("unused", Flags::UNUSED),
-    ("absent", Flags::ABSENT),
-    ("read-only-on", Flags::READ_ONLY_ON),
-    ("read-only-off", Flags::READ_ONLY_OFF),
-    ("growfs-on", Flags::GROWFS_ON),
-    ("growfs-off", Flags::GROWFS_OFF),
-    ("btrfs", Flags(1 << 11)),
-    ("erofs", Flags(1 << 12)),
-    ("ext4", Flags(1 << 13)),
-    ("f2fs", Flags(1 << 14)),
-    ("squashfs", Flags(1 << 15)),
-    ("vfat", Flags(1 << 16)),
-    ("xfs", Flags(1 << 17)),
-];
-
-impl Flags {
-    /// Nothing said.
-    pub const NONE: Self = Self(0);
-    /// Used, protected by dm-verity.
-    pub const VERITY: Self = Self(1);
-    /// Used, protected by dm-verity with a signed root hash.
-    pub const SIGNED: Self = Self(1 << 1);
-    /// Used, encrypted.
-    pub const ENCRYPTED: Self = Self(1 << 2);
-    /// Used, encrypted and authenticated.
-    pub const ENCRYPTED_WITH_INTEGRITY: Self = Self(1 << 3);
-    /// Used as it is.
-    pub const UNPROTECTED: Self = Self(1 << 4);
-    /// There, and left alone.
-    pub const UNUSED: Self = Self(1 << 5);
-    /// Not there.
-    pub const ABSENT: Self = Self(1 << 6);
-    /// GPT bit 60 is set.
-    pub const READ_ONLY_ON: Self = Self(1 << 7);
-    /// GPT bit 60 is not set.
-    pub const READ_ONLY_OFF: Self = Self(1 << 8);
-    /// GPT bit 59 is set.
-    pub const GROWFS_ON: Self = Self(1 << 9);
-    /// GPT bit 59 is not set.
-    pub const GROWFS_OFF: Self = Self(1 << 10);
-
-    /// Every way to be used, unused or absent.
-    pub const OPEN: Self = Self(0x7f);
-    /// Unused or absent.
-    pub const IGNORE: Self = Self(0x60);
-    /// Every way to be used.
-    pub const USED: Self = Self(0x1f);
-
-    const READ_ONLY: Self = Self(0x180);
-    const GROWFS: Self = Self(0x600);
-    const FILE_SYSTEMS: Self = Self(0x3f800);
-
-    /// Whether the two sets share a word.
-    pub const fn intersects(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    /// Whether every word of `other` is here.
-    pub const fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Whether there is no word.
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    const fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-
-    /// Spells out what silence means: any use, any GPT flag.
-    fn extended(self) -> Self {
-        [Self::OPEN, Self::READ_ONLY, Self::GROWFS]
-            .into_iter()
-            .filter(|group| !self.intersects(*group))
-            .fold(self, Self::bitor)
-    }
-
-    /// What a rule comes to for one designator, which may know fewer protections.
-    fn normalized(self, designator: Designator) -> Self {
-        let verity = Self::VERITY | Self::SIGNED;
-        let encryption = Self::ENCRYPTED | Self::ENCRYPTED_WITH_INTEGRITY;
-        let meaningless = match designator {
-            Designator::Root | Designator::Usr => Self::NONE,
-            _ if designator.verity_role().is_some() => verity | encryption,
-            _ => verity,
-        };
-        let flags = self.extended().without(meaningless);
-        match flags & Self::OPEN == Self::ABSENT {
-            true => flags.without(Self::READ_ONLY | Self::GROWFS),
-            false => flags,
-        }
-    }
-
-    /// The words in the grammar's order, shortened where a word stands for several.
-    fn words(self) -> Vec<&'static str> {
-        let shorthand = match self & Self::OPEN {
-            Self::OPEN => Some("open"),
-            Self::IGNORE => Some("ignore"),
-            _ => None,
-        };
-        let said = [Self::READ_ONLY, Self::GROWFS]
-            .into_iter()
-            .filter(|pair| self.contains(*pair))
-            .fold(self, Self::without);
-        let said = match shorthand {
-            Some(_) => said.without(Self::OPEN),
-            None => said,
-        };
-        let words = WORDS.iter().filter(|(_, flag)| said.intersects(*flag));
-        shorthand
-            .into_iter()
-            .chain(words.map(|(word, _)| *word))
-            .collect()
-    }
-}
-
-impl BitOr for Flags {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
-impl BitAnd for Flags {
-    type Output = Self;
-
-    fn bitand(self, other: Self) -> Self {
-        Self(self.0 & other.0)
-    }
-}
-
-impl FromStr for Flags {
-    type Err = PolicyError;
-
-    /// Parses words joined by `+`; nothing or `-` says nothing.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if matches!(text.trim(), "" | "-") {
-            return Ok(Self::NONE);
-        }
-        text.split('+')
-            .map(parse_word)
-            .try_fold(Self::NONE, |flags, flag| Ok(flags | flag?))
-    }
-}
-
-fn parse_word(text: &str) -> Result<Flags, PolicyError> {
-    match text.trim() {
-        "open" => Ok(Flags::OPEN),
-        "ignore" => Ok(Flags::IGNORE),
-        word => WORDS
-            .iter()
-            .find(|(known, _)| *known == word)
-            .map(|(_, flag)| *flag)
-            .ok_or_else(|| PolicyError::Flag(word.to_owned())),
-    }
-}
-
-impl fmt::Display for Flags {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.words()[..] {
-            [] => f.pad("-"),
-            ref words => f.pad(&words.join("+")),
-        }
-    }
-}
-
-impl fmt::Debug for Flags {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Flags({self})")
-    }
-}
-
 impl ImagePolicy {
-    /// `*`: everything is allowed.
-    pub fn allow() -> Self {
-        Self::everywhere(Flags::OPEN)
-    }
-
-    /// `-`: nothing may be used.
-    pub fn ignore() -> Self {
-        Self::default()
-    }
-
-    /// `~`: nothing may be there.
-    pub fn deny() -> Self {
-        Self::everywhere(Flags::ABSENT)
-    }
-
-    fn everywhere(flags: Flags) -> Self {
-        Self {
-            rules: BTreeMap::new(),
-            default: Some(flags),
-        }
-    }
-
-    fn of(rules: impl IntoIterator<Item = (Designator, Flags)>) -> Self {
-        Self {
-            rules: rules.into_iter().collect(),
-            default: None,
-        }
-    }
-
-    /// What extension images (`sysext`) are held to.
-    pub fn sysext() -> Self {
-        Self::of([
-            (Designator::Root, ANY_PROTECTION),
-            (Designator::Usr, ANY_PROTECTION),
-        ])
-    }
-
-    /// What extension images from untrusted places are held to.
-    pub fn sysext_strict() -> Self {
-        let signed = Flags::SIGNED | Flags::ABSENT;
-        Self::of([(Designator::Root, signed), (Designator::Usr, signed)])
-    }
-
-    /// What configuration images (`confext`) are held to.
-    pub fn confext() -> Self {
-        Self::of([(Designator::Root, ANY_PROTECTION)])
-    }
-
-    /// What configuration images from untrusted places are held to.
-    pub fn confext_strict() -> Self {
-        Self::of([(Designator::Root, Flags::SIGNED | Flags::ABSENT)])
-    }
-
-    /// What images of services (`RootImage=`) are held to.
-    pub fn service() -> Self {
-        use Designator::{Home, Srv, Tmp, Var};
-        let mut policy = Self::sysext();
-        policy
-            .rules
-            .extend([Home, Srv, Tmp, Var].map(|designator| (designator, MAYBE_ENCRYPTED)));
-        policy
-    }
-
-    /// What container images are held to.
-    pub fn container() -> Self {
-        let unprotected = Flags::UNPROTECTED | Flags::ABSENT;
-        let mut policy = Self::service();
-        policy.rules.insert(Designator::Esp, unprotected);
-        policy.rules.insert(Designator::Xbootldr, unprotected);
-        policy
-    }
-
-    /// What the disk of the running system is held to.
-    pub fn host() -> Self {
-        let mut policy = Self::container();
-        policy.rules.insert(Designator::Swap, MAYBE_ENCRYPTED);
-        policy
-    }
-
     /// What is allowed for a designator, nothing left unsaid.
     pub fn effective(&self, designator: Designator) -> Flags {
         if let Some(flags) = self.rules.get(&designator) {
@@ -355,11 +95,7 @@ impl ImagePolicy {
 
     /// The one file system that the policy prescribes, where it names exactly one.
     pub fn file_system(&self, designator: Designator) -> Option<&'static str> {
-        let wanted = self.effective(designator) & Flags::FILE_SYSTEMS;
-        WORDS
-            .iter()
-            .find(|(_, flag)| *flag == wanted)
-            .map(|(word, _)| *word)
+        (self.effective(designator) & Flags::FILE_SYSTEMS).file_system()
     }
 
     /// Checks how a partition was found: any of the ways in `found` will do.
@@ -435,11 +171,6 @@ impl ImagePolicy {
 }
 
 const DEFAULT: DesignatorOrDefault = DesignatorOrDefault(None);
-const MAYBE_ENCRYPTED: Flags = Flags(
-    Flags::ENCRYPTED.0 | Flags::ENCRYPTED_WITH_INTEGRITY.0 | Flags::UNPROTECTED.0 | Flags::ABSENT.0,
-);
-const ANY_PROTECTION: Flags = Flags(MAYBE_ENCRYPTED.0 | Flags::VERITY.0 | Flags::SIGNED.0);
-
 /// What both sets of words allow, `None` where that is nothing.
 fn common(a: Flags, b: Flags) -> Option<Flags> {
     let both = a & b;
@@ -775,7 +506,7 @@ mod tests {
     }
 
     fn any_policy() -> impl Strategy<Value = ImagePolicy> {
-        let flags = (0u32..1 << 18).prop_map(Flags);
+        let flags = (0u32..1 << 18).prop_map(Flags::any);
         let rules = prop::collection::btree_map(
             prop::sample::select(&Designator::POLICY[..]),
             flags.clone(),
