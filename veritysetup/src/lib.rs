@@ -11,7 +11,6 @@ pub mod levels;
 pub mod params;
 mod pipeline;
 pub mod signature;
-mod superblock;
 pub mod tree;
 pub mod verify;
 

@@ -4,9 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use image_specs::units::Bytes;
+pub use image_specs::verity::HashType;
+use image_specs::verity::Superblock;
 use uuid::Uuid;
 
-use crate::hasher::HashAlgorithm;
+use crate::hasher::{HashAlgorithm, UnknownHash};
 
 /// All that decides the bytes of a superblock and hash tree, beside the data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,16 +29,6 @@ pub struct Params {
     pub superblock: Option<Uuid>,
     /// Where the superblock (or, without one, the tree) begins on the hash device.
     pub hash_offset: Bytes,
-}
-
-/// The version of the tree's format.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HashType {
-    /// Chrome OS: salt behind the block, digests without gaps.
-    ChromeOs,
-    /// Salt before the block, digests at powers of two.
-    #[default]
-    Normal,
 }
 
 /// Size of a block: a power of two from 512 bytes to 512 KiB.
@@ -67,6 +59,9 @@ pub enum ParamsError {
     /// The root hash is no hex text of a sensible length.
     #[error("root hash {0:?} is not an even number of hex digits (at least 32)")]
     RootHash(String),
+    /// The superblock names a hash that is not known here.
+    #[error(transparent)]
+    Hash(#[from] UnknownHash),
     /// There is no data.
     #[error("there is no data to hash; a verity data partition needs at least one block")]
     NoData,
@@ -119,15 +114,32 @@ impl Params {
             hash_offset: Bytes::ZERO,
         })
     }
-}
 
-impl HashType {
-    /// The number that the superblock stores.
-    pub const fn number(self) -> u32 {
-        match self {
-            Self::ChromeOs => 0,
-            Self::Normal => 1,
-        }
+    /// The parameters that a superblock at the start of a hash device asks for.
+    pub fn from_superblock(superblock: &Superblock) -> Result<Self, ParamsError> {
+        Ok(Self {
+            hash_type: superblock.hash_type,
+            algorithm: superblock.algorithm.parse()?,
+            data_block: BlockSize::new(superblock.data_block.into())?,
+            hash_block: BlockSize::new(superblock.hash_block.into())?,
+            data_blocks: superblock.data_blocks,
+            salt: Salt::new(superblock.salt.as_slice())?,
+            superblock: Some(superblock.uuid),
+            hash_offset: Bytes::ZERO,
+        })
+    }
+
+    /// The superblock that says all this; `None` for a tree without one.
+    pub fn to_superblock(&self) -> Option<Superblock> {
+        Some(Superblock {
+            hash_type: self.hash_type,
+            uuid: self.superblock?,
+            algorithm: self.algorithm.name().to_owned(),
+            data_block: self.data_block.0,
+            hash_block: self.hash_block.0,
+            data_blocks: self.data_blocks,
+            salt: self.salt.0.clone(),
+        })
     }
 }
 
@@ -147,11 +159,6 @@ impl BlockSize {
     /// Bytes in a block.
     pub const fn get(self) -> u64 {
         self.0 as u64
-    }
-
-    /// Bytes in a block, as the superblock stores it.
-    pub const fn as_u32(self) -> u32 {
-        self.0
     }
 
     /// Bytes in a block, as a length in memory.

@@ -6,12 +6,13 @@
 use std::io;
 use std::num::NonZeroUsize;
 
+use image_specs::verity::SuperblockError;
+
 use crate::hasher::{HashError, Hasher};
 use crate::io::{ReadAt, WriteAt};
 use crate::levels::{Level, Levels};
 use crate::params::{Params, ParamsError, RootHash};
 use crate::pipeline::{self, DataError};
-use crate::superblock;
 
 /// Why a tree could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,9 @@ pub enum BuildError {
     /// There is no such tree.
     #[error(transparent)]
     Params(#[from] ParamsError),
+    /// There is no superblock that says so.
+    #[error(transparent)]
+    Superblock(#[from] SuperblockError),
     /// The data could not be read or hashed.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -102,15 +106,15 @@ impl<'a> Tree<'a> {
     }
 
     fn write_superblock(&mut self, params: &Params) -> Result<(), BuildError> {
-        let Some(uuid) = params.superblock else {
+        let Some(superblock) = params.to_superblock() else {
             return Ok(());
         };
         let offset = params.hash_offset.get();
-        let mut block = superblock::encode(params, uuid);
         // A superblock in the middle of a block leaves what is before it alone.
         let end = self.levels.first_block() * params.hash_block.get();
-        block.truncate(usize::try_from(end - offset).unwrap_or(usize::MAX));
-        self.write(&block, offset)
+        let mut bytes = superblock.encode()?.to_vec();
+        bytes.resize(usize::try_from(end - offset).unwrap_or(bytes.len()), 0);
+        self.write(&bytes, offset)
     }
 
     /// Adds a digest to a level; the one that no level takes is the root hash.
