@@ -1,1 +1,51 @@
-//! placeholder
+//! From an image file to its partitions, without root, loop devices or mounts.
+//!
+//! `Image → Probed → Dissected`: [`open`] finds the sector size, [`probe`] reads the partition table
+//! or the file system, [`assign`] decides (purely) which partition is which. [`layout`] shows every
+//! part of the disk, [`report`] is the answer as systemd-dissect gives it, and [`check`] says
+//! whether verity data, hashes and signature belong together.
+#![forbid(unsafe_code)]
+
+pub mod assign;
+pub mod check;
+pub mod layout;
+mod magic;
+pub mod open;
+pub mod probe;
+pub mod report;
+pub mod verity;
+
+use std::path::Path;
+
+pub use assign::{AssignError, Dissected, Options, Partition};
+pub use open::{Image, OpenError};
+pub use probe::{ProbeError, Probed};
+pub use verity::{Verity, VerityError};
+
+/// An image could not be taken apart.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DissectError {
+    /// It cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It cannot be read.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// Its partitions are not those of an image.
+    #[error(transparent)]
+    Assign(#[from] AssignError),
+    /// Its root hash or signature cannot be had.
+    #[error(transparent)]
+    Verity(#[from] VerityError),
+}
+
+/// Opens an image, reads its table and file-system types, and says what is what.
+pub fn dissect(path: &Path, options: &Options) -> Result<(Image, Dissected), DissectError> {
+    let image = Image::open(path, None)?;
+    let probed = probe::probe(&image)?;
+    let mut dissected = assign::assign(&probed, options)?;
+    probe::file_systems(&image, &mut dissected)?;
+    dissected.take_verity(verity::find(&image, &dissected, options)?);
+    Ok((image, dissected))
+}
