@@ -1,6 +1,7 @@
 //! How large a partition must and may be. Pure.
 
 use image_specs::partition::{Designator, VerityRole};
+use image_specs::units::Bytes;
 
 use super::layout::{Entry, Layout, UNLIMITED, Wanted, limit};
 use crate::definition::{Encrypt, Format, VerityMode};
@@ -30,10 +31,11 @@ impl Layout<'_> {
             true => entry.found_size(),
             false => HARD_MIN.max(self.content_size(wanted)),
         };
-        let asked = match (wanted.size_min, self.supplement(index)) {
+        let asked = match (wanted.size_min, self.supplement(index).map(|s| s.size_min)) {
             (own, None) => own,
-            // Where only one of the two says a size, neither counts.
-            (own, Some(supplement)) => own.zip(supplement.size_min).map(|(a, b)| a.max(b)),
+            (None, Some(theirs)) => theirs,
+            // What only the target says is lost: to systemd-repart, unset is the largest number.
+            (Some(own), Some(theirs)) => theirs.map(|theirs| theirs.max(own)),
         };
         self.up(asked.unwrap_or_else(|| default_min(wanted)))
             .max(floor)
@@ -68,11 +70,10 @@ impl Layout<'_> {
         let own = wanted.definition.padding_min;
         let asked = match self.supplement(index) {
             None => own,
-            Some(supplement) => own
-                .zip(supplement.definition.padding_min)
-                .map(|(a, b)| a.max(b)),
+            // Where only one of the two says one, neither counts.
+            Some(supplement) => (own.zip(supplement.definition.padding_min)).map(|(a, b)| a.max(b)),
         };
-        asked.map_or(0, |padding| padding.get())
+        asked.map_or(0, Bytes::get)
     }
 
     /// The greatest free space behind entry `index`.
