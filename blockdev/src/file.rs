@@ -9,7 +9,10 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use image_specs::units::{Bytes, Extent, SectorSize};
-use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, ioctl_blksszget, seek};
+use rustix::fs::{
+    FallocateFlags, IFlags, OFlags, SeekFrom, fallocate, ioctl_blksszget, ioctl_getflags,
+    ioctl_setflags, seek,
+};
 use rustix::io::Errno;
 
 use crate::copy::{Copied, copy_range};
@@ -138,6 +141,21 @@ impl FileDevice {
     /// What all [`BlockDevice::copy_from`] so far have shared and written.
     pub fn copied(&self) -> Copied {
         self.copied
+    }
+
+    /// Lets the file system share and copy the file's blocks on write, or not: only where it knows
+    /// such a thing, and only while the file is empty.
+    pub fn set_copy_on_write(&self, on: bool) {
+        if let Ok(flags) = ioctl_getflags(&self.file) {
+            let wanted = match on {
+                true => flags - IFlags::NOCOW,
+                false => flags | IFlags::NOCOW,
+            };
+            if wanted != flags {
+                // A wish: file systems without copy-on-write refuse it.
+                let _ = ioctl_setflags(&self.file, wanted);
+            }
+        }
     }
 
     /// Counts the file in other sectors from now on (a table of another sector size was found).

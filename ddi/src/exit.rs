@@ -10,8 +10,6 @@ pub(crate) enum Exit {
     Ok,
     /// Failed.
     Failure,
-    /// There is no block device to operate on (repart).
-    NoDevice,
     /// The device has no partition table, or one that is not GPT (repart).
     NoLabel,
 }
@@ -21,7 +19,6 @@ impl Exit {
         match self {
             Self::Ok => 0,
             Self::Failure => 1,
-            Self::NoDevice => 76,
             Self::NoLabel => 77,
         }
     }

@@ -7,6 +7,7 @@
 mod cli;
 mod commands;
 mod exit;
+mod surroundings;
 mod ui;
 mod values;
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 /// `--offline=`, `--cow=`: a boolean, or left to the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Auto {
+pub(crate) enum Tristate {
     Auto,
     Yes,
     No,
@@ -27,7 +27,7 @@ pub(crate) enum SizeArg {
     Bytes(u64),
 }
 
-impl Auto {
+impl Tristate {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text == "auto" {
             return Ok(Self::Auto);
@@ -128,6 +128,6 @@ mod tests {
             assert_eq!(boolean(text), Ok(false));
         }
         assert!(boolean("").is_err());
-        assert_eq!(Auto::parse("auto"), Ok(Auto::Auto));
+        assert_eq!(Tristate::parse("auto"), Ok(Tristate::Auto));
     }
 }

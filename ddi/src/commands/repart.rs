@@ -1,10 +1,362 @@
 //! `ddi repart`, also reached as `systemd-repart`.
 
-use super::repart_args::RepartArgs;
+use std::path::{Path, PathBuf};
+
+use image_specs::identity::Seed;
+use image_specs::partition::PartitionType;
+use image_specs::units::{Bytes, Grain, SectorSize};
+use repart::build::apply::Applied;
+use repart::build::job::{ElTorito, Fstab, Job};
+use repart::build::session::{Replay, Session, SessionError};
+use repart::build::target::Target;
+use repart::definition::DefinitionSet;
+use repart::fstab::Append;
+use repart::plan::{Defer, EmptyMode, ExitClass, Options, Plan, SizeMode};
+use repart::report::Report;
+use uuid::Uuid;
+
+use super::repart_args::{AppendArg, EmptyArg, RepartArgs};
+use super::{repart_load, repart_refusals, repart_sign, repart_view};
 use crate::exit::{Exit, Failure};
-use crate::ui::Ui;
+use crate::surroundings;
+use crate::ui::progress::Progress;
+use crate::ui::{Mode, Ui};
+use crate::values::{SeedArg, SizeArg};
 
 /// Runs `ddi repart`.
-pub(crate) fn run(_args: &RepartArgs, _ui: &Ui) -> Result<Exit, Failure> {
-    Err(Failure::message("repart is not supported yet"))
+pub(crate) fn run(args: &RepartArgs, ui: &Ui) -> Result<Exit, Failure> {
+    repart_refusals::check(args)?;
+    let wanted = repart_load::definitions(args)?;
+    for warning in &wanted.warnings {
+        ui.note(&format!("warning: {warning}"));
+    }
+    let node = args.device.clone().filter(|device| !is_none(device));
+    let target = node.as_deref().map(|node| open(args, node)).transpose()?;
+    let job = job(args, wanted, target.as_ref())?;
+    if !args.is_dry_run() {
+        // unsupported
+    }
+    let mut failed = None;
+    let mut source = || {
+        surroundings::random().unwrap_or_else(|failure| {
+            failed = Some(failure);
+            [0; 16]
+        })
+    };
+    let mut random = Replay::new(&mut source);
+    let mut run = Run {
+        args,
+        ui,
+        job: &job,
+        session: Session::new(&job, target).map_err(failure)?,
+    };
+    let result = run.go(&mut random);
+    failed.map_or(result, Err)
+}
+
+struct Run<'a> {
+    args: &'a RepartArgs,
+    ui: &'a Ui,
+    job: &'a Job,
+    session: Session<'a>,
+}
+
+impl Run<'_> {
+    fn go(&mut self, random: &mut Replay<'_>) -> Result<Exit, Failure> {
+        if self.session.target().is_none() {
+            return self.minimal_size(random);
+        }
+        self.mention_damage();
+        let progress = Progress::start(self.ui, "reading definitions".to_owned());
+        let planned = self
+            .session
+            .plan(random, &mut |step| progress.step(step.to_owned()));
+        drop(progress);
+        self.notices();
+        let plan = planned.map_err(failure)?;
+        if self.args.reset.can_factory_reset {
+            return Ok(self.can_factory_reset(&plan));
+        }
+        let split = self.args.operation.split.unwrap_or(false);
+        self.show_plan(&plan)?;
+        let grows = plan.new_disk_size != plan.old_disk_size;
+        if self.args.is_dry_run() || !(plan.changed || grows || split) {
+            self.ui.note(if plan.changed {
+                "Nothing was changed; run again with --dry-run=no to apply."
+            } else {
+                "No changes."
+            });
+            self.finish(&Applied::nothing(plan), false)?;
+            return Ok(Exit::Ok);
+        }
+        if !plan.changed {
+            self.ui.note("No changes.");
+        }
+        let progress = Progress::start(self.ui, "preparing".to_owned());
+        let applied = self
+            .session
+            .apply(plan, split, &mut |step| progress.step(step.to_owned()));
+        drop(progress);
+        self.notices();
+        let applied = applied.map_err(failure)?;
+        self.finish(&applied, split)?;
+        Ok(Exit::Ok)
+    }
+
+    fn minimal_size(&mut self, random: &mut Replay<'_>) -> Result<Exit, Failure> {
+        let size = self
+            .session
+            .minimal_size(random, &mut |_| {})
+            .map_err(failure)?;
+        self.notices();
+        self.ui.note(&format!(
+            "The image needs at least {size} ({} bytes).",
+            size.get()
+        ));
+        if self.ui.mode() != Mode::Text {
+            self.ui
+                .print_json(&serde_json::json!({"minimalSizeBytes": size.get()}))?;
+        }
+        Ok(Exit::Ok)
+    }
+
+    /// A table that is only sound in one copy is read; that a person must hear.
+    fn mention_damage(&self) {
+        let found = self.session.target().and_then(Target::found);
+        if let Some((found, other)) = found.and_then(|found| Some((found, found.other.as_ref()?))) {
+            self.ui.note(&format!(
+                "warning: only the {:?} copy of the partition table is sound ({other} in the other); writing it mends both",
+                found.copy
+            ));
+        }
+    }
+
+    fn notices(&mut self) {
+        for notice in self.session.take_notices() {
+            self.ui.note(&notice);
+        }
+    }
+
+    fn can_factory_reset(&self, plan: &Plan) -> Exit {
+        let marked = plan.partitions.iter().any(|partition| {
+            let definition = partition.definition.map(|at| &self.job.definitions()[at]);
+            partition.found.is_some()
+                && definition.is_some_and(|definition| definition.factory_reset)
+        });
+        if marked { Exit::Ok } else { Exit::Failure }
+    }
+
+    fn show_plan(&self, plan: &Plan) -> Result<(), Failure> {
+        if self.ui.mode() != Mode::Text || self.args.output.pretty == Some(false) {
+            return Ok(());
+        }
+        let report = self.report(plan);
+        if report.rows.is_empty() {
+            self.ui.note("No partitions are defined.");
+            return Ok(());
+        }
+        let table = repart_view::table(&report, !self.args.output.no_legend);
+        let map = repart_view::map(plan, self.job.definitions(), self.ui.width());
+        self.ui.print(&format!("{table}\n{map}\n"))
+    }
+
+    fn report(&self, plan: &Plan) -> Report {
+        let node = self.args.device.as_deref().map(absolute);
+        Report::new(plan, self.job.definitions(), node.as_deref())
+    }
+
+    /// JSON comes once, at the end; the table again only where root hashes are new in it.
+    fn finish(&self, applied: &Applied, split: bool) -> Result<(), Failure> {
+        let mut report = self.report(&applied.plan);
+        for (index, root_hash) in &applied.root_hashes {
+            if let Some(slot) = applied.plan.partitions[*index].slot {
+                report.set_root_hash(slot, root_hash.as_bytes());
+            }
+        }
+        if let (true, Some(node)) = (split, &self.args.device) {
+            let artifacts = repart::build::split::artifacts(self.job, &applied.plan, node)?;
+            let paths: Vec<_> = artifacts
+                .into_iter()
+                .map(|artifact| (artifact.slot, artifact.path))
+                .collect();
+            report.set_split_paths(&paths);
+        }
+        if self.ui.mode() != Mode::Text {
+            return self.ui.print_json(&report.json());
+        }
+        let more = !applied.root_hashes.is_empty() || report.has_split_paths();
+        if more && self.args.output.pretty != Some(false) {
+            return self
+                .ui
+                .print(&repart_view::table(&report, !self.args.output.no_legend));
+        }
+        Ok(())
+    }
+}
+
+impl RepartArgs {
+    /// `--empty=create` is meant to write, everything else only on request.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        let asked = self
+            .operation
+            .dry_run
+            .or(self.operation.dry_run_short.then_some(true));
+        self.reset.can_factory_reset || asked.unwrap_or(self.empty() != EmptyMode::Create)
+    }
+
+    pub(crate) fn empty(&self) -> EmptyMode {
+        match self.operation.empty {
+            None if self.ddi_kind().is_some() => EmptyMode::Create,
+            None | Some(EmptyArg::Refuse) => EmptyMode::Refuse,
+            Some(EmptyArg::Allow) => EmptyMode::Allow,
+            Some(EmptyArg::Require) => EmptyMode::Require,
+            Some(EmptyArg::Force) => EmptyMode::Force,
+            Some(EmptyArg::Create) => EmptyMode::Create,
+        }
+    }
+
+    pub(crate) fn size(&self) -> SizeMode {
+        match self.operation.size {
+            None if self.ddi_kind().is_some() => SizeMode::Auto,
+            None => SizeMode::Keep,
+            Some(SizeArg::Auto) => SizeMode::Auto,
+            Some(SizeArg::Bytes(bytes)) => {
+                let bytes = Bytes::new(bytes);
+                SizeMode::AtLeast(bytes.round_up(Grain::DEFAULT).unwrap_or(bytes))
+            }
+        }
+    }
+}
+
+/// `-` or an empty name asks only for the minimal size.
+pub(crate) fn is_none(device: &Path) -> bool {
+    device.as_os_str().is_empty() || device == Path::new("-")
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn open(args: &RepartArgs, node: &Path) -> Result<Target, Failure> {
+    let sector = args.operation.sector_size.and_then(SectorSize::new);
+    let mut target = Target::open(node, args.empty(), !args.is_dry_run(), sector)
+        .map_err(|error| failure(error.into()))?;
+    match args.operation.cow {
+        Some(Tristate::Yes) => target.set_copy_on_write(true),
+        Some(Tristate::No) => target.set_copy_on_write(false),
+        Some(Tristate::Auto) | None => {}
+    }
+    Ok(target)
+}
+
+fn job(args: &RepartArgs, wanted: DefinitionSet, target: Option<&Target>) -> Result<Job, Failure> {
+    let asked = args.operation.sector_size.and_then(SectorSize::new);
+    let sector = target.map_or(asked.unwrap_or(SectorSize::S512), |target| {
+        target.device().sector_size()
+    });
+    let architecture = match args.operation.architecture {
+        Some(architecture) => architecture,
+        None => surroundings::architecture()?,
+    };
+    let copy_source = args
+        .copying
+        .copy_source
+        .as_ref()
+        .or(args.configuration.root.as_ref());
+    Ok(Job {
+        options: Options {
+            seed: Seed::new(seed(args)?),
+            grain: args.operation.grain_size.and_then(Grain::new),
+            empty: args.empty(),
+            size: args.size(),
+            factory_reset: args.reset.factory_reset.unwrap_or(false),
+            defer: defer(args, architecture)?,
+            fs_sector: asked.map_or(4096, SectorSize::get),
+        },
+        wanted,
+        sector,
+        architecture,
+        environment: surroundings::environment()?,
+        root: args.configuration.root.clone(),
+        copy_source: copy_source.cloned(),
+        discard: args.operation.discard.unwrap_or(true),
+        fstab: args.auxiliary.generate_fstab.clone().map(|path| Fstab {
+            path,
+            append: append(args),
+        }),
+        el_torito: args
+            .auxiliary
+            .el_torito
+            .unwrap_or(false)
+            .then(|| el_torito(args)),
+        signing: repart_sign::signing(&args.signing)?,
+    })
+}
+
+fn seed(args: &RepartArgs) -> Result<Uuid, Failure> {
+    match args.operation.seed {
+        Some(SeedArg::Fixed(seed)) => Ok(seed),
+        Some(SeedArg::Random) => surroundings::random().map(Uuid::from_bytes),
+        None if args.ddi_kind().is_some() => surroundings::random().map(Uuid::from_bytes),
+        None => match repart_load::machine_id(args.configuration.root.as_deref()) {
+            Some(id) => Ok(id),
+            None => surroundings::random().map(Uuid::from_bytes),
+        },
+    }
+}
+
+fn append(args: &RepartArgs) -> Append {
+    match args.auxiliary.append_fstab {
+        None | Some(AppendArg::No) => Append::No,
+        Some(AppendArg::Auto) => Append::Auto,
+        Some(AppendArg::Replace) => Append::Replace,
+    }
+}
+
+fn el_torito(args: &RepartArgs) -> ElTorito {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    ElTorito {
+        system: text(&args.auxiliary.el_torito_system),
+        volume: text(&args.auxiliary.el_torito_volume),
+        publisher: text(&args.auxiliary.el_torito_publisher),
+    }
+}
+
+fn defer(args: &RepartArgs, native: image_specs::arch::Architecture) -> Result<Defer, Failure> {
+    let list = args
+        .partitions
+        .defer_partitions
+        .as_deref()
+        .unwrap_or_default();
+    Ok(Defer {
+        types: types(list, native)?,
+        empty: args.partitions.defer_partitions_empty.unwrap_or(false),
+        factory_reset: args
+            .partitions
+            .defer_partitions_factory_reset
+            .unwrap_or(false),
+    })
+}
+
+/// A comma list of partition types.
+pub(crate) fn types(
+    list: &str,
+    native: image_specs::arch::Architecture,
+) -> Result<Vec<PartitionType>, Failure> {
+    let names = list
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty());
+    names
+        .map(|name| Ok(PartitionType::parse(name, native)?))
+        .collect()
+}
+
+/// The exit code and hint that go with an error.
+fn failure(error: SessionError) -> Failure {
+    let exit = match &error {
+        SessionError::Plan(plan) if plan.exit() == ExitClass::NotForUs => Exit::NoLabel,
+        _ => Exit::Failure,
+    };
+    Failure::from(error).with_exit(exit)
 }

@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use image_specs::arch::Architecture;
 
 use crate::ui::Mode;
-use crate::values::{Auto, SeedArg, SizeArg};
+use crate::values::{SeedArg, SizeArg};
 use crate::values::{boolean, seed, size, size_or_auto};
 
 /// Grow and add partitions to a partition table, and build disk images (DDIs)
@@ -54,14 +54,14 @@ pub(crate) struct Operation {
     #[arg(long, value_name = "MODE", value_enum)]
     pub(crate) empty: Option<EmptyArg>,
     /// Whether to build the image without loop devices [default: auto]
-    #[arg(long, value_name = "BOOL|auto", value_parser = Auto::parse, action = ArgAction::Set)]
-    pub(crate) offline: Option<Auto>,
+    #[arg(long, value_name = "BOOL|auto", value_parser = Tristate::parse, action = ArgAction::Set)]
+    pub(crate) offline: Option<Tristate>,
     /// Whether to discard the blocks of new partitions [default: yes]
     #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set)]
     pub(crate) discard: Option<bool>,
     /// Whether copy-on-write stays on for new image files [default: auto]
-    #[arg(long, value_name = "BOOL|auto", value_parser = Auto::parse, action = ArgAction::Set)]
-    pub(crate) cow: Option<Auto>,
+    #[arg(long, value_name = "BOOL|auto", value_parser = Tristate::parse, action = ArgAction::Set)]
+    pub(crate) cow: Option<Tristate>,
     /// Logical sector size of the image: 512 to 4096 bytes
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) sector_size: Option<u64>,

@@ -84,11 +84,7 @@ fn share(spans: &[Span], width: usize) -> Vec<usize> {
         .map(|span| {
             passed += u128::from(span.size);
             // Rounding the running sum keeps the whole at exactly `width`.
-            let upto = if total == 0 {
-                0
-            } else {
-                passed * elastic / total
-            };
+            let upto = (passed * elastic).checked_div(total).unwrap_or(0);
             let extra = usize::try_from(upto - given).unwrap_or(0);
             given = upto;
             least(span) + extra

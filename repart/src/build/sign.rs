@@ -1,5 +1,6 @@
 //! The signature partition: who signs root hashes, and what is written.
 
+use image_specs::signature::VeritySignature;
 use veritysetup::RootHash;
 use veritysetup::signature::{Signature, SignatureError, Signer};
 
@@ -9,7 +10,7 @@ pub struct Signing {
     /// `--private-key=` with its certificate.
     pub signer: Option<Signer>,
     /// SHA-256 of the DER of `--certificate=`.
-    pub fingerprint: Option<Vec<u8>>,
+    pub fingerprint: Option<[u8; 32]>,
     /// `--join-signature=`.
     pub joined: Vec<(RootHash, Signature)>,
 }
@@ -67,7 +68,12 @@ impl Signing {
                 .to_vec(),
             (None, None) => return Err(SignError::NotJoined(root_hash.clone())),
         };
-        let text = serde_json::json!({"rootHash": root_hash.to_string(), "certificateFingerprint": self.fingerprint.as_ref().map(hex::encode), "signature": signature}).to_string();
+        let text = VeritySignature {
+            root_hash: root_hash.as_bytes().to_vec(),
+            fingerprint: self.fingerprint,
+            signature,
+        }
+        .to_json();
         if u64::try_from(text.len()).map_or(true, |length| length > room) {
             return Err(SignError::TooLarge {
                 needed: text.len(),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use blockdev::{BlockDevice, DeviceError};
 use image_specs::partition::{Designator, VerityRole};
+use image_specs::specifier::{SpecifierError, SplitValues};
 use image_specs::units::{Bytes, Extent};
 
 use super::job::Job;
@@ -39,6 +40,8 @@ pub enum SplitError {
     #[error("cannot write {path}", path = path.display())]
     Write { path: PathBuf, source: io::Error },
     #[error(transparent)]
+    Specifier(#[from] SpecifierError),
+    #[error(transparent)]
     Read(#[from] DeviceError),
 }
 
@@ -56,7 +59,7 @@ pub fn artifacts(job: &Job, plan: &Plan, image: &Path) -> Result<Vec<Artifact>, 
             SplitName::Default => "%t",
             SplitName::Template(template) => template,
         };
-        let name = expand(template, partition, slot);
+        let name = values(partition, slot).expand(template)?;
         let wrong = || SplitError::Name {
             name: name.clone(),
             file: definition.origin.path.clone().unwrap_or_default(),
@@ -81,6 +84,15 @@ pub fn artifacts(job: &Job, plan: &Plan, image: &Path) -> Result<Vec<Artifact>, 
         });
     }
     Ok(artifacts)
+}
+
+fn values(partition: &PlannedPartition, slot: u32) -> SplitValues {
+    SplitValues {
+        type_name: partition.kind.to_string(),
+        type_uuid: partition.kind.guid(),
+        uuid: partition.uuid,
+        number: slot,
+    }
 }
 
 /// Writes the artifacts, each under a temporary name until it is whole.
@@ -146,27 +158,6 @@ impl Artifact {
 
 fn permissions() -> fs::Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(0o666)
-}
-
-/// `%t` type, `%T` type UUID, `%U` UUID, `%n` number from 0; the others were expanded before.
-fn expand(template: &str, partition: &PlannedPartition, slot: u32) -> String {
-    let mut text = String::new();
-    let mut letters = template.chars();
-    while let Some(letter) = letters.next() {
-        if letter != '%' {
-            text.push(letter);
-            continue;
-        }
-        match letters.next() {
-            Some('t') => text.push_str(&partition.kind.to_string()),
-            Some('T') => text.push_str(&partition.kind.guid().to_string()),
-            Some('U') => text.push_str(&partition.uuid.to_string()),
-            Some('n') => text.push_str(&slot.to_string()),
-            Some('%') | None => text.push('%'),
-            Some(other) => text.extend(['%', other]),
-        }
-    }
-    text
 }
 
 /// `DIR/NAME.raw` → `DIR/NAME.SPLIT.raw`; without `.raw`, `DIR/NAME.SPLIT`.

@@ -130,6 +130,13 @@ impl Target {
         matches!(self.disk, Disk::New(_))
     }
 
+    /// Switches copy-on-write of a new image on or off, where its file system knows such a thing.
+    pub fn set_copy_on_write(&mut self, on: bool) {
+        if let Disk::New(image) = &self.disk {
+            image.device_ref().set_copy_on_write(on);
+        }
+    }
+
     /// The disk.
     pub fn device(&self) -> &dyn BlockDevice {
         match &self.disk {

@@ -1,0 +1,162 @@
+//! Options of `ddi repart` that contradict each other, or that this version cannot serve yet. What
+//! cannot be served is refused here, never ignored.
+
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+use image_specs::units::{Grain, SectorSize};
+use repart::plan::{EmptyMode, SizeMode};
+
+use super::repart_args::{DdiKind, RepartArgs};
+use crate::exit::Failure;
+use crate::values::Tristate;
+
+/// Refuses what cannot be served.
+pub(crate) fn check(args: &RepartArgs) -> Result<(), Failure> {
+    not_yet(args)?;
+    sizes(args)?;
+    combinations(args)
+}
+
+fn not_yet(args: &RepartArgs) -> Result<(), Failure> {
+    let encryption = &args.encryption;
+    let configuration = &args.configuration;
+    let asked = [
+        (encryption.key_file.is_some(), "--key-file= (encryption)"),
+        (
+            encryption.tpm2_device.is_some(),
+            "--tpm2-device= (encryption)",
+        ),
+        (
+            encryption.tpm2_device_key.is_some(),
+            "--tpm2-device-key= (encryption)",
+        ),
+        (
+            encryption.tpm2_seal_key_handle.is_some(),
+            "--tpm2-seal-key-handle= (encryption)",
+        ),
+        (encryption.tpm2_pcrs.is_some(), "--tpm2-pcrs= (encryption)"),
+        (
+            encryption.tpm2_public_key.is_some(),
+            "--tpm2-public-key= (encryption)",
+        ),
+        (
+            encryption.tpm2_public_key_policyref.is_some(),
+            "--tpm2-public-key-policyref= (encryption)",
+        ),
+        (
+            encryption.tpm2_public_key_pcrs.is_some(),
+            "--tpm2-public-key-pcrs= (encryption)",
+        ),
+        (
+            encryption.tpm2_pcrlock.is_some(),
+            "--tpm2-pcrlock= (encryption)",
+        ),
+        (
+            args.auxiliary.generate_crypttab.is_some(),
+            "--generate-crypttab= (encryption)",
+        ),
+        (configuration.image.is_some(), "--image="),
+        (configuration.image_policy.is_some(), "--image-policy="),
+        (configuration.list_devices, "--list-devices"),
+        (args.operation.offline == Some(Tristate::No), "--offline=no"),
+    ];
+    if let Some((_, option)) = asked.into_iter().find(|(given, _)| *given) {
+        return Err(Failure::message(format!("{option} is not supported yet"))
+            .with_hint("leave the option out, or use systemd-repart for this run"));
+    }
+    match &args.device {
+        None => Err(Failure::message(
+            "operating on the disk of the running system is not supported yet",
+        )
+        .with_hint("name an image file, or \"-\" to learn the minimal size")),
+        Some(device) if is_block_device(device) && !args.is_dry_run() => {
+            Err(Failure::message(format!(
+                "{} is a block device; changing those is not supported yet",
+                device.display()
+            ))
+            .with_hint("work on an image file and write that to the disk"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn is_block_device(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|metadata| metadata.file_type().is_block_device())
+}
+
+fn sizes(args: &RepartArgs) -> Result<(), Failure> {
+    if args
+        .operation
+        .sector_size
+        .is_some_and(|size| SectorSize::new(size).is_none())
+    {
+        return Err(Failure::message(
+            "--sector-size= must be 512, 1024, 2048 or 4096",
+        ));
+    }
+    if args
+        .operation
+        .grain_size
+        .is_some_and(|size| Grain::new(size).is_none())
+    {
+        return Err(Failure::message(
+            "--grain-size= must be a power of two of at least 512",
+        ));
+    }
+    Ok(())
+}
+
+fn combinations(args: &RepartArgs) -> Result<(), Failure> {
+    let refuse = |text: &str| Err(Failure::message(text));
+    let fresh = matches!(
+        args.empty(),
+        EmptyMode::Force | EmptyMode::Require | EmptyMode::Create
+    );
+    let reset = args.reset.factory_reset == Some(true) || args.reset.can_factory_reset;
+    if reset && fresh {
+        return refuse(
+            "a factory reset needs an existing partition table; leave out --empty= or use --empty=allow",
+        );
+    }
+    let names_device = args
+        .device
+        .as_deref()
+        .is_some_and(|device| !super::repart::is_none(device));
+    if args.empty() == EmptyMode::Create && args.size() == SizeMode::Keep && names_device {
+        return refuse(
+            "--empty=create needs the size of the new image; pass --size=auto or --size=BYTES",
+        );
+    }
+    if args.operation.split == Some(true) && !names_device {
+        return refuse("--split= needs an image to split");
+    }
+    if args.auxiliary.append_fstab.is_some() && args.auxiliary.generate_fstab.is_none() {
+        return refuse("--append-fstab= needs --generate-fstab=");
+    }
+    if args.ddi_kind().is_some() {
+        if args.copying.copy_source.is_none() {
+            return refuse("--make-ddi= needs the tree to make it of; pass --copy-source=");
+        }
+        if !args.configuration.definitions.is_empty() {
+            return refuse("--make-ddi= brings its own definitions; leave out --definitions=");
+        }
+    }
+    Ok(())
+}
+
+impl RepartArgs {
+    /// `--make-ddi=` or one of its short forms.
+    pub(crate) fn ddi_kind(&self) -> Option<DdiKind> {
+        let copying = &self.copying;
+        [
+            (copying.portable, DdiKind::Portable),
+            (copying.confext, DdiKind::Confext),
+            (copying.sysext, DdiKind::Sysext),
+        ]
+        .into_iter()
+        .find_map(|(given, kind)| given.then_some(kind))
+        .or(copying.make_ddi)
+    }
+}

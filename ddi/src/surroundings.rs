@@ -1,0 +1,106 @@
+//! What the process finds around it: environment, clock, randomness, paths. Read here and nowhere
+//! else; libraries get values.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use blockdev::tool::SearchPath;
+use image_specs::arch::Architecture;
+use repart::build::job::Environment;
+
+use crate::exit::Failure;
+
+const MKFS_OPTIONS: &str = "SYSTEMD_REPART_MKFS_OPTIONS_";
+
+/// The values that reach into images.
+pub(crate) fn environment() -> Result<Environment, Failure> {
+    Ok(Environment {
+        epoch: epoch()?,
+        now: now(),
+        search: search_path(),
+        scratch: scratch(),
+        mkfs_options: mkfs_options()?,
+    })
+}
+
+/// Where programs are searched for.
+pub(crate) fn search_path() -> SearchPath {
+    SearchPath::new(std::env::var_os("PATH").as_deref())
+}
+
+/// All variables of the environment that are text.
+pub(crate) fn variables() -> BTreeMap<String, String> {
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text).collect()
+}
+
+/// The architecture of this machine.
+pub(crate) fn architecture() -> Result<Architecture, Failure> {
+    let machine = rustix::system::uname()
+        .machine()
+        .to_string_lossy()
+        .into_owned();
+    Architecture::from_uname(&machine).ok_or_else(|| {
+        Failure::message(format!(
+            "this machine calls itself {machine:?}, which is no known architecture"
+        ))
+        .with_hint("name the image's architecture with --architecture=")
+    })
+}
+
+/// 16 random bytes.
+pub(crate) fn random() -> Result<[u8; 16], Failure> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Failure::message(format!("cannot get random bytes: {error}")))?;
+    Ok(bytes)
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn epoch() -> Result<Option<i64>, Failure> {
+    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH") else {
+        return Ok(None);
+    };
+    let seconds = text
+        .to_str()
+        .and_then(|text| text.parse::<i64>().ok())
+        .filter(|seconds| *seconds >= 0);
+    seconds.map(Some).ok_or_else(|| {
+        Failure::message(format!("SOURCE_DATE_EPOCH is {text:?}, which is no time"))
+            .with_hint("set it to seconds since 1970, or unset it")
+    })
+}
+
+/// Where scratch files go: as systemd, `$TMPDIR` and its like, else /var/tmp.
+fn scratch() -> PathBuf {
+    ["TMPDIR", "TEMP", "TMP"]
+        .into_iter()
+        .filter_map(std::env::var_os)
+        .map(PathBuf::from)
+        .find(|path| path.is_absolute())
+        .unwrap_or_else(|| PathBuf::from("/var/tmp"))
+}
+
+fn mkfs_options() -> Result<BTreeMap<String, Vec<String>>, Failure> {
+    let mut all = BTreeMap::new();
+    for (name, value) in variables() {
+        let Some(format) = name.strip_prefix(MKFS_OPTIONS) else {
+            continue;
+        };
+        let words = shell_words::split(&value).map_err(|error| {
+            Failure::message(format!("{name} is {value:?}: {error}"))
+                .with_hint("quote it as for a shell")
+        })?;
+        all.insert(format.to_ascii_lowercase(), words);
+    }
+    Ok(all)
+}
