@@ -21,7 +21,7 @@ use crate::exit::{Exit, Failure};
 use crate::surroundings;
 use crate::ui::progress::Progress;
 use crate::ui::{Mode, Ui};
-use crate::values::{SeedArg, SizeArg};
+use crate::values::{SeedArg, SizeArg, Tristate};
 
 /// Runs `ddi repart`.
 pub(crate) fn run(args: &RepartArgs, ui: &Ui) -> Result<Exit, Failure> {

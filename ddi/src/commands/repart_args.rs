@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use image_specs::arch::Architecture;
 
 use crate::ui::Mode;
-use crate::values::{SeedArg, SizeArg};
+use crate::values::{SeedArg, SizeArg, Tristate};
 use crate::values::{boolean, seed, size, size_or_auto};
 
 /// Grow and add partitions to a partition table, and build disk images (DDIs)

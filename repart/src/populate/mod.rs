@@ -6,13 +6,15 @@ use std::path::Path;
 use blockdev::file::OpenError;
 use blockdev::tool::{SearchPath, ToolError};
 use blockdev::{BlockDevice, DeviceError};
-use filetree::{Tree, WriteError};
+use filetree::{Inode, Kind, Tree, WriteError, Writer};
 use image_specs::units::Extent;
+use squashfs::{Compression, SquashfsWriter};
 use uuid::Uuid;
 
 use crate::build::job::Job;
 use crate::definition::{Definition, Format, Subvolume};
 use crate::plan::PlannedPartition;
+use crate::window::Window;
 
 /// What a file system is to be like, apart from its contents.
 #[derive(Clone, Debug)]
@@ -58,18 +60,12 @@ pub enum PopulateError {
     Device(#[from] DeviceError),
     #[error(transparent)]
     Open(#[from] OpenError),
-    #[error("Compression={name} is not known for {format}; write {known}")]
-    Compression {
-        name: String,
-        format: String,
-        known: &'static str,
-    },
-    #[error("CompressionLevel={level} is not a level of {name}; {help}")]
-    Level {
-        level: String,
-        name: String,
-        help: String,
-    },
+    #[error(transparent)]
+    Squashfs(#[from] squashfs::ParameterError),
+    #[error(
+        "SYSTEMD_REPART_MKFS_OPTIONS_* holds {word:?}, but {format} is written without an external program and knows no such option; unset the variable"
+    )]
+    Option { word: String, format: &'static str },
     #[error("cannot make a scratch file in {path}", path = path.display())]
     Scratch {
         path: std::path::PathBuf,
@@ -127,6 +123,9 @@ pub enum Sizing {
 /// How large the file system must be at least to hold `tree`.
 pub fn sizing(spec: &Spec<'_>, tree: &Tree) -> Result<Sizing, PopulateError> {
     match &spec.format {
+        Format::Squashfs => Ok(Sizing::ByBuilding {
+            at_most: bound(tree),
+        }),
         format => Err(PopulateError::Unmountable {
             format: format.name().to_owned(),
         }),
@@ -141,9 +140,55 @@ pub fn write(
     device: &mut dyn BlockDevice,
     extent: Extent,
 ) -> Result<u64, PopulateError> {
+    let mut window = Window::new(device, extent);
     match &spec.format {
+        Format::Squashfs => Ok(squashfs_writer(spec)?.write(tree, &mut window)?),
         format => Err(PopulateError::Unmountable {
             format: format.name().to_owned(),
         }),
     }
+}
+
+fn squashfs_writer(spec: &Spec<'_>) -> Result<SquashfsWriter, PopulateError> {
+    if let Some(word) = spec.options.first() {
+        return Err(PopulateError::Option {
+            word: word.clone(),
+            format: "squashfs",
+        });
+    }
+    let mut parameters = squashfs::Parameters {
+        // The format's clock ends in 2106.
+        time: u32::try_from(spec.time.max(0)).unwrap_or(u32::MAX),
+        ..squashfs::Parameters::default()
+    };
+    if let Some((name, level)) = spec.compression {
+        parameters.compression = Compression::parse(name, level)?;
+    }
+    Ok(SquashfsWriter::new(parameters))
+}
+
+/// Bytes that the tree takes in any format that does not blow it up: data, and generous metadata.
+fn bound(tree: &Tree) -> u64 {
+    let inodes = tree.ids().map(|id| tree.inode(id));
+    let inode = |inode: &Inode| {
+        let data = match &inode.kind {
+            Kind::File(content) => content.size().saturating_add(content.size() / 16),
+            Kind::Directory(entries) => {
+                512 * u64::try_from(entries.len()).unwrap_or(u64::MAX / 1024)
+            }
+            _ => 0,
+        };
+        let xattrs = inode
+            .metadata
+            .xattrs
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 64)
+            .sum::<usize>();
+        data.saturating_add(8192)
+            .saturating_add(u64::try_from(xattrs).unwrap_or(u64::MAX / 2))
+    };
+    inodes
+        .map(inode)
+        .fold(16 << 20, u64::saturating_add)
+        .next_multiple_of(4096)
 }
