@@ -1,5 +1,6 @@
 //! Fixtures, oracles, crash harness: for tests and measurements only.
 #![forbid(unsafe_code)]
 
+pub mod crash;
 pub mod peer;
 pub mod sample;
