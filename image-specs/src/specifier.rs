@@ -58,6 +58,9 @@ pub enum SpecifierError {
     #[error("%{letter} cannot be expanded: {what} could not be found out")]
     #[expect(missing_docs, reason = "the message says it")]
     Unknown { letter: char, what: &'static str },
+    /// A letter or digit that means nothing.
+    #[error("%{0} is no specifier; write %% for a percent sign")]
+    NoSuch(char),
     /// The result is longer than a path may be.
     #[error("the value is too long once its specifiers are expanded")]
     TooLong,
@@ -69,7 +72,7 @@ pub const SPLIT_LETTERS: &[char] = &['t', 'T', 'U', 'n'];
 const LONGEST: usize = 4095;
 
 impl Values {
-    /// Expands `%` and a letter; `%%` is a percent sign, an unknown letter stays as written.
+    /// Expands `%` and a letter; `%%` is a percent sign, another sign behind `%` stays as written.
     pub fn expand(&self, text: &str) -> Result<String, SpecifierError> {
         expand(text, |letter| self.value(letter))
     }
@@ -151,6 +154,9 @@ fn expand(
                 letters.next();
                 match value(specifier)? {
                     Some(value) => expanded.push_str(&value),
+                    None if specifier.is_ascii_alphanumeric() => {
+                        return Err(SpecifierError::NoSuch(specifier));
+                    }
                     None => expanded.extend(['%', specifier]),
                 }
             }
@@ -161,4 +167,77 @@ fn expand(
         }
     }
     Ok(expanded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values() -> Values {
+        Values {
+            architecture: Some("x86-64".to_owned()),
+            host_name: Some("host.example".to_owned()),
+            os_id: Some("debian".to_owned()),
+            var_tmp: Some("/var/%t".to_owned()),
+            ..Values::default()
+        }
+    }
+
+    #[test]
+    fn letters_become_their_values() {
+        for (text, expanded) in [
+            ("", ""),
+            ("%", "%"),
+            ("%%50%", "%50%"),
+            ("%a-%o-%w-%A%B%M%W", "x86-64-debian--"),
+            ("%H %l %q", "host.example host host"),
+            ("a%-b%_%é% ", "a%-b%_%é% "),
+            ("%%%%x", "%%x"),
+        ] {
+            assert_eq!(values().expand(text).as_deref(), Ok(expanded), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_is_said() {
+        for letter in ['Q', 'z', '5', 't', 'n'] {
+            let error = SpecifierError::NoSuch(letter);
+            assert_eq!(values().expand(&format!("%{letter}")), Err(error));
+        }
+        for letter in ['m', 'b', 'v', 'T'] {
+            let error = values().expand(&format!("%{letter}")).unwrap_err();
+            assert!(matches!(error, SpecifierError::Unknown { .. }), "{error}");
+        }
+        assert_eq!(
+            values().expand(&"x".repeat(5000)),
+            Err(SpecifierError::TooLong)
+        );
+    }
+
+    #[test]
+    fn the_table_of_split_names_comes_second() {
+        let split = SplitValues {
+            type_name: "root".to_owned(),
+            type_uuid: Uuid::from_u128(1),
+            uuid: Uuid::from_u128(2),
+            number: 0,
+        };
+        for (text, template, expanded) in [
+            ("%t", "%t", "root"),
+            ("%a.%t.%n%%", "x86-64.%t.%n%%", "x86-64.root.0%"),
+            ("%%t", "%%t", "%t"),
+            ("%V", "/var/%%t", "/var/%t"),
+            (
+                "%T %U",
+                "%T %U",
+                "00000000-0000-0000-0000-000000000001 00000000-0000-0000-0000-000000000002",
+            ),
+            ("%", "%", "%"),
+        ] {
+            let first = values().expand_except(text, SPLIT_LETTERS).unwrap();
+            assert_eq!(first, template, "{text}");
+            assert_eq!(split.expand(&first).as_deref(), Ok(expanded));
+        }
+        assert!(values().expand_except("%z", SPLIT_LETTERS).is_err());
+    }
 }

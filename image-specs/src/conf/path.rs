@@ -17,14 +17,17 @@ pub enum PathError {
 const LONGEST_PATH: usize = 4095;
 const LONGEST_NAME: usize = 255;
 
-/// Checks an absolute path and removes double slashes, `.` components and the slash at the end
-/// (which `keep_slash` leaves).
+/// Checks an absolute path and removes double slashes, `.` components, `..` right behind the root,
+/// and the slash at the end (which `keep_slash` leaves).
 pub fn absolute_path(text: &str, keep_slash: bool) -> Result<String, PathError> {
     if !text.starts_with('/') {
         return Err(PathError::Relative);
     }
     let mut path = String::new();
     for part in text.split('/').filter(|part| !matches!(*part, "" | ".")) {
+        if part == ".." && path.is_empty() {
+            continue;
+        }
         if part == ".." {
             return Err(PathError::Parent);
         }
@@ -61,6 +64,7 @@ mod tests {
             ("/a//b/", true, "/a/b/"),
             ("/.", false, "/"),
             ("/...", false, "/..."),
+            ("/../b", false, "/b"),
         ] {
             assert_eq!(absolute_path(text, keep).as_deref(), Ok(path), "{text}");
         }
@@ -70,7 +74,7 @@ mod tests {
             ("", PathError::Relative),
             ("a/b", PathError::Relative),
             ("/a/../b", PathError::Parent),
-            ("/..", PathError::Parent),
+            ("/a/..", PathError::Parent),
             (name.as_str(), PathError::TooLong),
             (long.as_str(), PathError::TooLong),
         ] {

@@ -103,7 +103,7 @@ const WHITESPACE: [u8; 4] = [b' ', b'\t', b'\n', b'\r'];
 
 /// Parses a file. Sections other than `sections` are skipped with a word, those named `X-…` without.
 ///
-/// Comments begin with `#` or `;` and may stand inside of a continued line, as may blank lines.
+/// Comments begin with `#` or `;` and may stand inside of a continued line; a blank line ends one.
 pub fn parse(text: &[u8], sections: &[&str]) -> Result<Parsed, Located<Fatal>> {
     let mut reader = Reader {
         text,
@@ -118,8 +118,8 @@ pub fn parse(text: &[u8], sections: &[&str]) -> Result<Parsed, Located<Fatal>> {
         if span.end - span.start > LONGEST_LINE {
             return Err(reader.fatal(span.start, Fatal::LineTooLong));
         }
-        let first = trimmed(text, span).start;
-        if first == span.end || matches!(text[first], b'#' | b';') {
+        let solid = trimmed(text, span);
+        if solid.start < solid.end && matches!(text[solid.start], b'#' | b';') {
             continue;
         }
         if !mark_seen && text[span.start..span.end].starts_with(BYTE_ORDER_MARK) {
@@ -340,7 +340,8 @@ fn trimmed(bytes: &[u8], span: Span) -> Span {
 }
 
 fn is_safe(name: &str) -> bool {
-    !name.contains(|c: char| c.is_ascii_control() || matches!(c, '"' | '\'' | '\\'))
+    !name.is_empty()
+        && !name.contains(|c: char| c.is_ascii_control() || matches!(c, '"' | '\'' | '\\'))
 }
 
 /// The line and column of a byte, given where every line begins.
@@ -361,5 +362,124 @@ fn locate(text: &[u8], line_starts: &[usize], offset: usize) -> Location {
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.line, self.column)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pairs(text: &[u8]) -> Vec<(String, String)> {
+        let entries = parse(text, &["A", "B"]).unwrap().entries;
+        let pair = |entry: Entry| (format!("{}.{}", entry.section, entry.key), entry.value);
+        entries.into_iter().map(pair).collect()
+    }
+
+    #[test]
+    fn assignments_are_found_as_systemd_finds_them() {
+        for (text, found) in [
+            ("", &[] as &[(&str, &str)]),
+            ("[A]\nx=1", &[("A.x", "1")]),
+            ("[A]\n x = 1 \n\n[B]\ny=\n", &[("A.x", "1"), ("B.y", "")]),
+            (
+                "[A]\nx=1\n[B]\ny=2\n[A]\nz=3",
+                &[("A.x", "1"), ("B.y", "2"), ("A.z", "3")],
+            ),
+            ("[A]\n#x=1\n ; y=2\nz=3#4\n", &[("A.z", "3#4")]),
+            ("[A]\nx=1\\\n2\\\n  3", &[("A.x", "1 2   3")]),
+            ("[A]\nx=1\\\n# no\n 2", &[("A.x", "1  2")]),
+            ("[A]\nx=1\\\n\ny=2", &[("A.x", "1"), ("A.y", "2")]),
+            ("[A]\nx=1\\\\\ny=2", &[("A.x", "1\\\\"), ("A.y", "2")]),
+            ("[A]\nx=1\\", &[("A.x", "1")]),
+            ("\u{feff}[A]\nx=1", &[("A.x", "1")]),
+            ("[A]\nx=1\n\u{feff}y=2", &[("A.x", "1"), ("A.y", "2")]),
+            (
+                "[A]\r\nx=1\r\ry=2\n\rz=3\0w=4",
+                &[("A.x", "1"), ("A.y", "2"), ("A.z", "3"), ("A.w", "4")],
+            ),
+            ("[A]\nx=a=b", &[("A.x", "a=b")]),
+            ("[X-B]\nx=1\n[C]\ny=2\n[A]\nz=3", &[("A.z", "3")]),
+        ] {
+            let found: Vec<_> = found
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect();
+            assert_eq!(pairs(text.as_bytes()), found, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn strange_lines_are_told_with_their_place() {
+        let text = "x=1\n[a]\n[X-q]\n[A]\n  novalue\n=1\n[Foo]\nbar\n";
+        let strange = parse(text.as_bytes(), &["A"]).unwrap().strange;
+        let lines: Vec<_> = strange.iter().map(ToString::to_string).collect();
+        insta::assert_snapshot!(lines.join("\n"), @r#"
+        1:1: this assignment stands before any section and is ignored; put [A] above it
+        2:1: section [a] is not known here and is ignored; did you mean [A]?
+        5:3: this line has no "=" and is ignored; write KEY=VALUE
+        6:1: this line has no key before its "=" and is ignored; write KEY=VALUE
+        7:1: section [Foo] is not known here and is ignored
+        "#);
+    }
+
+    #[test]
+    fn damaged_files_are_refused() {
+        let long = [b"[A]\nx=".as_slice(), &vec![b'a'; LONGEST_LINE]].concat();
+        let continued = [
+            b"[A]\nx=".as_slice(),
+            &vec![b'a'; LONGEST_LINE - 9],
+            b"\\\naaaaaaaaaaaa",
+        ]
+        .concat();
+        for (text, line, what) in [
+            (b"[A]\nx=\xff".as_slice(), 2, Fatal::NotUtf8),
+            (b"[X]\n\n\xff", 3, Fatal::NotUtf8),
+            (b"[A", 1, Fatal::Header),
+            (b"\n[A] b", 2, Fatal::Header),
+            (b"[]", 1, Fatal::HeaderCharacters),
+            (b"[\"A\"]", 1, Fatal::HeaderCharacters),
+            (&long, 2, Fatal::LineTooLong),
+            (&continued, 3, Fatal::LineTooLong),
+        ] {
+            let error = parse(text, &["A"]).unwrap_err();
+            assert_eq!((error.location.line, error.what), (line, what));
+        }
+    }
+
+    #[test]
+    fn spans_and_columns_name_the_place() {
+        let text = "[A]\n é = ü\\\n# c\n\tz\n";
+        let entry = parse(text.as_bytes(), &["A"]).unwrap().entries.remove(0);
+        assert_eq!(&text[entry.key_span.start..entry.key_span.end], "é");
+        assert_eq!(
+            &text[entry.value_span.start..entry.value_span.end],
+            "ü\\\n# c\n\tz"
+        );
+        assert_eq!((entry.location.line, entry.location.column), (2, 2));
+        assert_eq!(
+            (entry.value_location.line, entry.value_location.column),
+            (2, 6)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_parse_or_are_refused(pieces in proptest::collection::vec(prop_oneof![
+            Just(b"[A]\n".to_vec()), Just(b"x=".to_vec()), Just(b"\\\n".to_vec()),
+            Just(b"#".to_vec()), Just(b"\xef\xbb\xbf".to_vec()), Just(b"\r".to_vec()),
+            proptest::collection::vec(any::<u8>(), 0..4),
+        ], 0..20)) {
+            let text = pieces.concat();
+            if let Ok(parsed) = parse(&text, &["A"]) {
+                for entry in parsed.entries {
+                    prop_assert!(entry.key_span.start < entry.key_span.end);
+                    prop_assert!(entry.value_span.start <= entry.value_span.end);
+                    prop_assert!(entry.value_span.end <= text.len());
+                    prop_assert!(!entry.key.is_empty());
+                }
+            }
+        }
     }
 }

@@ -88,7 +88,7 @@ const UNITS: [(&str, u32); 8] = [
 ];
 
 /// Parses a number of bytes: parts such as `1G`, `1.5M` or `512`, each with a smaller unit than the
-/// one before, added up. Units are base 1024, letters upper case, the result below 2⁶³.
+/// one before, added up. Units are base 1024, letters upper case, the result below 2⁶⁴.
 pub fn size(text: &str) -> Result<u64, ValueError> {
     let mut rest = text;
     let mut units = UNITS.iter();
@@ -96,7 +96,6 @@ pub fn size(text: &str) -> Result<u64, ValueError> {
     loop {
         total = size_part(&mut rest, &mut units)?
             .checked_add(total)
-            .filter(|total| i64::try_from(*total).is_ok())
             .ok_or(ValueError::Range)?;
         if rest.is_empty() {
             return Ok(total);
@@ -222,7 +221,9 @@ mod tests {
             ("1G 500M", (1 << 30) + (500 << 20)),
             ("1G500M3", (1 << 30) + (500 << 20) + 3),
             (" 5 K", 5 << 10),
-            ("7E", 7 << 60),
+            ("9E", 9 << 60),
+            ("+5M", 5 << 20),
+            ("1.G", 1 << 30),
         ] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
@@ -232,7 +233,9 @@ mod tests {
             "K",
             "1Q",
             "1k",
-            "8E",
+            "16E",
+            "0x1000",
+            "1. 5G",
             "1M1G",
             "1K1K",
             "1 2",

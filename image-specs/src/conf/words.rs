@@ -20,33 +20,49 @@ pub struct Words {
     separators: &'static [u8],
     /// Whether quotes group, and vanish.
     unquote: bool,
+    /// Whether a backslash begins a C escape; where not, it vanishes and the next byte is plain.
+    unescape: bool,
     /// Whether each separator ends a field, so that fields may be empty.
     fields: bool,
 }
 
-/// Words between white space; quotes and C escapes are undone.
+/// Words between white space; quotes vanish, and a backslash makes the next byte plain.
 pub fn words(text: &str) -> Result<Vec<String>, WordError> {
-    let flavour = Words {
-        separators: b" \t\n\r",
-        unquote: true,
-        fields: false,
-    };
-    flavour.split(text)
+    Words::LIST.split(text)
 }
 
-/// Fields between colons, empty ones too; C escapes are undone, and quotes where `unquote` says so.
-///
-/// An empty text is one empty field.
-pub fn fields(text: &str, unquote: bool) -> Result<Vec<String>, WordError> {
-    let flavour = Words {
-        separators: b":",
-        unquote,
-        fields: true,
-    };
+/// Fields between colons, empty ones too. An empty text is one empty field.
+pub fn fields(text: &str, flavour: Words) -> Result<Vec<String>, WordError> {
     flavour.split(text)
 }
 
 impl Words {
+    /// Between white space; quotes vanish, a backslash makes the next byte plain.
+    pub const LIST: Self = Self {
+        separators: b" \t\n\r",
+        unquote: true,
+        unescape: false,
+        fields: false,
+    };
+    /// Between colons; quotes stay, C escapes are undone.
+    pub const ESCAPED_FIELDS: Self = Self {
+        separators: b":",
+        unquote: false,
+        unescape: true,
+        fields: true,
+    };
+    /// Between colons; quotes vanish, C escapes are undone.
+    pub const QUOTED_ESCAPED_FIELDS: Self = Self {
+        unquote: true,
+        ..Self::ESCAPED_FIELDS
+    };
+    /// Between colons; quotes vanish, a backslash makes the next byte plain.
+    pub const QUOTED_FIELDS: Self = Self {
+        unquote: true,
+        unescape: false,
+        ..Self::ESCAPED_FIELDS
+    };
+
     /// Splits a whole value.
     pub fn split(self, text: &str) -> Result<Vec<String>, WordError> {
         let mut found = Vec::new();
@@ -75,6 +91,10 @@ impl Words {
         while let Some(byte) = text.get(at).copied() {
             at += 1;
             match (byte, quote) {
+                (b'\\', _) if !self.unescape => {
+                    word.push(*text.get(at).ok_or(WordError::Escape)?);
+                    at += 1;
+                }
                 (b'\\', _) => at += unescape(&text[at..], word)?,
                 (byte, Some(open)) if byte == open => quote = None,
                 (byte, Some(_)) => word.push(byte),
@@ -157,20 +177,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_unquoted_and_unescaped() {
+    fn words_are_unquoted() {
         for (text, found) in [
             ("", &[] as &[&str]),
             ("  ", &[]),
             ("/a  /b\t/c ", &["/a", "/b", "/c"]),
             ("\"a b\" 'c d'", &["a b", "c d"]),
             ("a\"b c\"d", &["ab cd"]),
-            (r"a\x20b a\sb \u00e9 \101", &["a b", "a b", "é", "A"]),
+            (r"b\q b\x41 a\ b", &["bq", "bx41", "a b"]),
             ("\"\"", &[""]),
         ] {
             assert_eq!(words(text).unwrap(), found, "{text}");
         }
+        assert_eq!(words("\"a"), Err(WordError::Quote));
+        assert_eq!(words("a\\"), Err(WordError::Escape));
+    }
+
+    #[test]
+    fn escapes_are_undone() {
+        for (text, found) in [
+            (r"a\x20b", "a b"),
+            (r"a\sb", "a b"),
+            (r"\u00e9\U0001F600", "é😀"),
+            (r"\101\n\t\\", "A\n\t\\"),
+        ] {
+            assert_eq!(
+                fields(text, Words::ESCAPED_FIELDS).unwrap(),
+                [found],
+                "{text}"
+            );
+        }
         for (text, error) in [
-            ("\"a", WordError::Quote),
             ("a\\", WordError::Escape),
             (r"\q", WordError::Escape),
             (r"\x00", WordError::Escape),
@@ -179,7 +216,7 @@ mod tests {
             (r"\U00110000", WordError::Escape),
             (r"\xff", WordError::NotUtf8),
         ] {
-            assert_eq!(words(text), Err(error), "{text}");
+            assert_eq!(fields(text, Words::ESCAPED_FIELDS), Err(error), "{text}");
         }
     }
 
@@ -193,9 +230,13 @@ mod tests {
             ("a:b:c", &["a", "b", "c"]),
             (r"a\x3ab:c", &["a:b", "c"]),
         ] {
-            assert_eq!(fields(text, true).unwrap(), found, "{text}");
+            assert_eq!(fields(text, Words::QUOTED_ESCAPED_FIELDS).unwrap(), found);
         }
-        assert_eq!(fields("\"a:b\":c", true).unwrap(), ["a:b", "c"]);
-        assert_eq!(fields("\"a:b\":c", false).unwrap(), ["\"a", "b\"", "c"]);
+        let quoted = "\"a:b\":c";
+        assert_eq!(fields(quoted, Words::QUOTED_FIELDS).unwrap(), ["a:b", "c"]);
+        assert_eq!(
+            fields(quoted, Words::ESCAPED_FIELDS).unwrap(),
+            ["\"a", "b\"", "c"]
+        );
     }
 }
