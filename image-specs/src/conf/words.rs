@@ -66,6 +66,12 @@ impl Words {
     /// Splits a whole value.
     pub fn split(self, text: &str) -> Result<Vec<String>, WordError> {
         let mut found = Vec::new();
+        self.split_into(text, &mut found)?;
+        Ok(found)
+    }
+
+    /// Splits a value; what stands before an error is found even so.
+    pub fn split_into(self, text: &str, found: &mut Vec<String>) -> Result<(), WordError> {
         let mut rest = Some(text.as_bytes());
         while let Some(bytes) = rest {
             let bytes = if self.fields { bytes } else { self.skip(bytes) };
@@ -76,7 +82,7 @@ impl Words {
             rest = self.next(bytes, &mut word)?;
             found.push(String::from_utf8(word).map_err(|_| WordError::NotUtf8)?);
         }
-        Ok(found)
+        Ok(())
     }
 
     fn skip(self, text: &[u8]) -> &[u8] {

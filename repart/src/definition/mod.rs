@@ -11,13 +11,25 @@ use image_specs::partition::PartitionType;
 use image_specs::units::Bytes;
 use uuid::Uuid;
 
+mod assign;
+mod copy_from;
 mod key;
+mod link;
 mod problem;
+mod read;
+mod resolve;
 mod set;
+#[cfg(test)]
+mod tests;
+mod unsupported;
+mod value;
 
+pub use copy_from::{CopyFromError, copied};
 pub use key::Key;
 pub use problem::{Combination, Diagnostic, Link, Position, Problem, Reason};
+pub use read::{Filter, Settings, Source, read};
 pub use set::{DefinitionSet, Supplement, VeritySet};
+pub use unsupported::unsupported;
 
 /// One partition that is wanted.
 #[derive(Clone, Debug, PartialEq)]
@@ -295,6 +307,41 @@ pub enum VerityMode {
     Signature,
 }
 
+impl Definition {
+    /// A definition that sets nothing but its type.
+    pub fn new(kind: PartitionType) -> Self {
+        Self {
+            origin: Origin::default(),
+            kind,
+            label: None,
+            uuid: UuidChoice::default(),
+            priority: 0,
+            factory_reset: false,
+            supplement_for: None,
+            weight: 1000,
+            padding_weight: 0,
+            size_min: None,
+            size_max: None,
+            padding_min: None,
+            padding_max: None,
+            minimize: Minimize::default(),
+            copy_blocks: None,
+            format: None,
+            populate: Populate::default(),
+            compression: None,
+            compression_level: None,
+            add_validate_fs: false,
+            fs_sector_size: None,
+            block_device_replace: None,
+            mount_points: Vec::new(),
+            split_name: SplitName::default(),
+            encryption: Encryption::default(),
+            verity: Verity::default(),
+            flags: 0,
+        }
+    }
+}
+
 impl Origin {
     /// The base name without `.conf`, by which `SupplementFor=` means it; empty where it has none.
     pub fn name(&self) -> &str {
@@ -339,6 +386,15 @@ impl Format {
             Self::F2fs => "f2fs",
             Self::Other(name) => name,
         }
+    }
+
+    /// Whether it can be filled without mounting it.
+    pub fn can_populate(&self) -> bool {
+        self.is_read_only()
+            || matches!(
+                self,
+                Self::Ext2 | Self::Ext3 | Self::Ext4 | Self::Btrfs | Self::Vfat | Self::Xfs
+            )
     }
 
     /// Whether such a file system can only be read once it is made (which sets its default size).

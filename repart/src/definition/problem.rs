@@ -86,6 +86,14 @@ pub enum Problem {
     /// The definitions do not go together.
     #[error("{0}")]
     Link(Link),
+    /// The environment overrides the file system.
+    #[error("file system {from:?} is overridden by {to:?} from ${variable}")]
+    #[expect(missing_docs, reason = "the message says it")]
+    Overridden {
+        from: String,
+        to: String,
+        variable: String,
+    },
     /// An attribute that the type knows nothing of was ignored.
     #[error("{key} means nothing for partition type {kind} and is ignored")]
     Attribute {
@@ -135,8 +143,8 @@ pub enum Reason {
     /// No UUID.
     #[error("write a UUID, null, or nothing")]
     Uuid,
-    /// More than a GPT label can hold.
-    #[error("a label has at most 36 UTF-16 code units")]
+    /// More than systemd-repart lets into a GPT label.
+    #[error("a label has at most 36 bytes")]
     LabelTooLong,
     /// Not one of the words that the key knows.
     #[error("known are {0}")]
@@ -153,9 +161,11 @@ pub enum Reason {
     /// An option of the value that is not known.
     #[error("option {0:?} is not known")]
     Option(String),
-    /// The key file cannot be used.
-    #[error("an absolute path is needed")]
-    Absolute,
+    /// No list of PCRs.
+    #[error(
+        "write PCRs as numbers from 0 to 23 or names, with an optional :bank and =digest, joined by +"
+    )]
+    Pcrs,
     /// The value is empty.
     #[error("the value is empty")]
     Empty,

@@ -1,0 +1,21 @@
+//! What is parsed but cannot be applied yet. Pure.
+
+use super::{DefinitionSet, Diagnostic, Encrypt, Key, Problem};
+
+/// The first key of the set that cannot be applied yet: encryption, inline integrity, moving a
+/// mounted file system. `None` where all can be.
+pub fn unsupported(set: &DefinitionSet) -> Option<Diagnostic> {
+    set.definitions.iter().find_map(|definition| {
+        let encryption = &definition.encryption;
+        let keys = [
+            (Key::Encrypt, encryption.mode != Encrypt::Off),
+            (Key::Integrity, encryption.inline_integrity),
+            (
+                Key::BlockDeviceReplace,
+                definition.block_device_replace.is_some(),
+            ),
+        ];
+        let (key, _) = keys.into_iter().find(|(_, is_set)| *is_set)?;
+        Some(definition.diagnostic(key, Problem::NotSupportedYet { key }))
+    })
+}
