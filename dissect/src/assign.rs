@@ -6,6 +6,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use image_specs::arch::Architecture;
 use image_specs::filter::ImageFilter;
@@ -54,8 +55,8 @@ pub struct GivenHash {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Dissected {
-    /// The file name.
-    pub name: String,
+    /// The path that the image was opened by.
+    pub path: PathBuf,
     /// The image's size.
     pub size: Bytes,
     /// The sectors that its table counts in.
@@ -161,7 +162,7 @@ pub fn assign(probed: &Probed, options: &Options) -> Result<Dissected, AssignErr
         partitions.insert(root.designator, root);
     }
     Ok(Dissected {
-        name: probed.name.clone(),
+        path: probed.path.clone(),
         size: probed.size,
         sector_size: probed.sector_size,
         uuid: probed.uuid,
@@ -169,6 +170,17 @@ pub fn assign(probed: &Probed, options: &Options) -> Result<Dissected, AssignErr
         partitions,
         verity: None,
     })
+}
+
+impl Options {
+    /// No filter, no root hash.
+    pub fn new(native: Architecture) -> Self {
+        Self {
+            native,
+            filter: ImageFilter::default(),
+            root_hash: None,
+        }
+    }
 }
 
 impl Dissected {
@@ -183,7 +195,6 @@ impl Dissected {
         let data = verity.as_ref().map(|verity| verity.designator);
         if let Some(data) = data.and_then(|data| self.partitions.get_mut(&data)) {
             data.writable = false;
-            data.grow = false;
         }
         self.verity = verity;
     }
@@ -351,6 +362,8 @@ fn take_generic(
         (Some(only), None) => {
             let root = Partition {
                 designator: Designator::Root,
+                // Its label says what it is as little as its type does.
+                label: None,
                 ..only
             };
             partitions.insert(Designator::Root, root);

@@ -9,7 +9,6 @@
 pub mod assign;
 pub mod check;
 pub mod layout;
-mod magic;
 pub mod open;
 pub mod probe;
 pub mod report;

@@ -48,12 +48,6 @@ impl Image {
         self.device.path()
     }
 
-    /// The image's file name.
-    pub fn name(&self) -> String {
-        let name = self.path().file_name().unwrap_or(self.path().as_os_str());
-        name.to_string_lossy().into_owned()
-    }
-
     /// A part of the image, to be hashed by several threads.
     pub fn window(&self, extent: Extent) -> Window<&std::fs::File> {
         Window::new(self.device.file(), extent)

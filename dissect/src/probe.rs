@@ -3,17 +3,20 @@
 //! Nothing here decides what a partition is good for. Entries that lie outside of what the table
 //! lets partitions use are left out, as blkid does.
 
+use std::path::PathBuf;
+
 use blockdev::table::{self, FoundTable, Label, ReadTableError};
 use blockdev::{BlockDevice, DeviceError};
 use image_specs::arch::Architecture;
 use image_specs::gpt::{Entry, Table};
+use image_specs::guid;
+use image_specs::magic;
 use image_specs::mbr::Mbr;
 use image_specs::partition::Designator;
 use image_specs::units::{Bytes, Extent, SectorSize};
 use uuid::Uuid;
 
 use crate::assign::Dissected;
-use crate::magic;
 use crate::open::Image;
 
 /// File-system types that cannot be written to, whatever the table says.
@@ -23,8 +26,8 @@ const READ_ONLY: [&str; 4] = ["cramfs", "erofs", "iso9660", "squashfs"];
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Probed {
-    /// The file name.
-    pub name: String,
+    /// The path that the image was opened by.
+    pub path: PathBuf,
     /// The image's size.
     pub size: Bytes,
     /// The sectors that its table counts in.
@@ -89,13 +92,21 @@ pub enum ProbeError {
     /// There is nothing known in it.
     #[error("{0} has no partition table and no file system that is known; it is no disk image")]
     Nothing(String),
+    /// Several things claim the same bytes.
+    #[error("the contents of {place} cannot be told")]
+    Ambiguous {
+        /// The partition or image.
+        place: String,
+        /// What is there.
+        source: magic::Ambiguous,
+    },
 }
 
 /// Reads the partition table, or else the type of the only file system.
 pub fn probe(image: &Image) -> Result<Probed, ProbeError> {
     let device = image.device();
     let mut probed = Probed {
-        name: image.name(),
+        path: image.path().to_owned(),
         size: device.size(),
         sector_size: device.sector_size(),
         uuid: None,
@@ -110,9 +121,11 @@ pub fn probe(image: &Image) -> Result<Probed, ProbeError> {
         return Ok(probed);
     }
     let whole = Extent::new(Bytes::ZERO, device.size());
-    if let Some(found) = file_system(device, whole)? {
-        probed.uuid = found.uuid;
-        probed.content = Content::FileSystem { kind: found.kind };
+    let found = identify(device, whole, &device.name())?;
+    if let Some(found) = found.filter(|found| is_volume(found.kind)) {
+        probed.uuid = found.uuid.and_then(|text| guid::parse(&text).ok());
+        let kind = found.kind.name().to_owned();
+        probed.content = Content::FileSystem { kind };
         return Ok(probed);
     }
     match mbr_partitions(device)? {
@@ -127,8 +140,9 @@ pub fn probe(image: &Image) -> Result<Probed, ProbeError> {
 pub fn file_systems(image: &Image, dissected: &mut Dissected) -> Result<(), ProbeError> {
     for partition in dissected.partitions.values_mut() {
         if partition.file_system.is_none() {
-            let found = file_system(image.device(), partition.extent)?;
-            partition.file_system = found.map(|found| found.kind);
+            let place = format!("partition {}", partition.designator);
+            let found = identify(image.device(), partition.extent, &place)?;
+            partition.file_system = found.map(|found| found.kind.name().to_owned());
         }
         let kind = partition.file_system.as_deref();
         if kind.is_some_and(|kind| READ_ONLY.contains(&kind)) {
@@ -137,6 +151,17 @@ pub fn file_systems(image: &Image, dissected: &mut Dissected) -> Result<(), Prob
         partition.grow &= partition.writable;
     }
     Ok(())
+}
+
+/// Whether a whole image can be this: a file system or LUKS volume.
+fn is_volume(kind: magic::Kind) -> bool {
+    use magic::Kind::{
+        Btrfs, Erofs, Exfat, Ext2, Ext3, Ext4, F2fs, Luks1, Luks2, Squashfs, Vfat, Xfs,
+    };
+    matches!(
+        kind,
+        Btrfs | Erofs | Ext2 | Ext3 | Ext4 | Exfat | F2fs | Luks1 | Luks2 | Squashfs | Vfat | Xfs
+    )
 }
 
 fn gpt_partitions(table: &Table, size: Bytes) -> Vec<Found> {
@@ -206,19 +231,21 @@ fn mbr_partitions(device: &dyn BlockDevice) -> Result<Option<Vec<Found>>, ProbeE
     Ok(Some(found))
 }
 
-/// What a range of the image holds.
-struct FileSystem {
-    kind: String,
-    uuid: Option<Uuid>,
-}
-
-/// The file system (or LUKS volume, or swap space) in a range; `None` where nothing is known.
-fn file_system(device: &dyn BlockDevice, extent: Extent) -> Result<Option<FileSystem>, ProbeError> {
-    let length = usize::try_from(extent.size.get()).unwrap_or(usize::MAX);
-    let mut start = vec![0; length.min(magic::PROBE_SIZE)];
-    device.read_exact_at(&mut start, extent.start)?;
-    Ok(magic::detect(&start).map(|(kind, uuid)| FileSystem {
-        kind: kind.to_owned(),
-        uuid,
-    }))
+/// The one thing that a range of the image holds; `None` where nothing is known.
+fn identify(
+    device: &dyn BlockDevice,
+    part: Extent,
+    place: &str,
+) -> Result<Option<magic::Found>, ProbeError> {
+    let found = magic::probe(part.size, &mut |offset, buffer| {
+        let at = part.start.saturating_add(Bytes::new(offset));
+        device.read_exact_at(buffer, at)
+    })?;
+    match magic::identify(&found) {
+        Ok(one) => Ok(one.cloned()),
+        Err(source) => Err(ProbeError::Ambiguous {
+            place: place.to_owned(),
+            source,
+        }),
+    }
 }

@@ -75,8 +75,10 @@ impl Report {
     /// Puts the answer together.
     pub fn new(dissected: &Dissected) -> Self {
         let mounts = dissected.partitions.values();
+        let path = dissected.path.as_path();
+        let name = path.file_name().unwrap_or(path.as_os_str());
         Self {
-            name: dissected.name.clone(),
+            name: name.to_string_lossy().into_owned(),
             size: dissected.size.get(),
             sector_size: dissected.sector_size.get(),
             architecture: dissected.architecture().map(|arch| arch.name().to_owned()),
@@ -94,7 +96,7 @@ impl Report {
 
 impl Mount {
     fn new(dissected: &Dissected, partition: &Partition) -> Self {
-        let node = dissected.single_file_system.then(|| dissected.name.clone());
+        let path = dissected.path.to_string_lossy();
         Self {
             rw: if partition.writable { "rw" } else { "ro" },
             designator: partition.designator.name(),
@@ -104,7 +106,7 @@ impl Mount {
             architecture: partition.architecture.map(|arch| arch.name()),
             verity: verity(dissected, partition),
             growfs: partition.grow,
-            node,
+            node: dissected.single_file_system.then(|| path.into_owned()),
             partno: partition.number,
         }
     }
