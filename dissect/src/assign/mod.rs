@@ -432,3 +432,6 @@ fn single(size: Bytes, kind: &str) -> Partition {
         grow: false,
     }
 }
+
+#[cfg(test)]
+mod tests;
