@@ -2,5 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod crash;
+pub mod hostile;
 pub mod peer;
 pub mod sample;
