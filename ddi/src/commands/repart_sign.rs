@@ -79,6 +79,6 @@ fn passphrase() -> Option<Vec<u8>> {
 }
 
 /// Providers and engines find their configuration in the environment, so it is passed on.
-fn openssl() -> Openssl {
+pub(crate) fn openssl() -> Openssl {
     Openssl::new(surroundings::search_path(), std::env::vars_os())
 }
