@@ -142,9 +142,7 @@ impl Reader {
             _ => self.place(header, std::mem::take(pending), start..end)?,
         }
         // The last file of an archive may lack its padding.
-        Ok(end
-            .checked_next_multiple_of(BLOCK)
-            .ok_or(Fault::Truncated)?)
+        end.checked_next_multiple_of(BLOCK).ok_or(Fault::Truncated)
     }
 
     fn bytes(&self, range: Range<u64>) -> Result<Vec<u8>, Fault> {
