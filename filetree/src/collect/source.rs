@@ -288,10 +288,9 @@ fn xattrs(path: &Path) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, CollectError> {
     };
     let mut all = BTreeMap::new();
     let mut value = vec![0; 65536];
-    for name in names
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty())
-    {
+    // XFS shows root its ACLs a second time, in its own form.
+    let real = |name: &&[u8]| !name.is_empty() && !name.starts_with(b"trusted.SGI_ACL_");
+    for name in names.split(|byte| *byte == 0).filter(real) {
         match rustix::fs::lgetxattr(path, name, &mut value[..]) {
             Ok(length) => {
                 all.insert(name.to_vec(), value[..length].to_vec());

@@ -1,5 +1,9 @@
 //! File systems for new partitions: one contract, one module a format.
 
+mod bytes;
+pub mod mkfs;
+pub mod xfs;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -1,0 +1,519 @@
+//! Filling a fresh XFS (version 5) that mkfs.xfs has made, in place and as any user.
+//!
+//! mkfs.xfs decides geometry, log and features; here inodes, directories, attributes and data are
+//! added, then the free-space and inode trees and the counters are rewritten. Inodes are numbered in
+//! the order of the tree's walk and space is taken in order, so the same tree gives the same bytes.
+//! Reference: "XFS Algorithms & Data Structures" (kernel.org). Needs no reverse-mapping tree, parent
+//! pointers or large extent counters: mkfs.xfs is asked for none.
+
+mod attr;
+mod dir;
+mod fork;
+mod group;
+mod inode;
+mod superblock;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use filetree::{Content, InodeId, Kind, Timestamp, Tree, WriteError};
+
+use super::bytes::Block;
+use fork::Fork;
+use group::Group;
+use superblock::Superblock;
+
+/// Fills the file system in `image`. `time` is the files' time of creation.
+pub fn fill(tree: &Tree, image: &File, time: Timestamp) -> Result<(), WriteError> {
+    let superblock = Superblock::read(image)?;
+    let mut groups = Vec::new();
+    for number in 0..superblock.groups {
+        groups.push(Group::read(image, &superblock, number)?);
+    }
+    let mut filler = Filler {
+        tree,
+        image,
+        time,
+        superblock,
+        groups,
+        numbers: HashMap::new(),
+        parents: HashMap::new(),
+    };
+    filler.number_inodes()?;
+    filler.write_inodes()?;
+    filler.finish()
+}
+
+struct Filler<'a> {
+    tree: &'a Tree,
+    image: &'a File,
+    time: Timestamp,
+    superblock: Superblock,
+    groups: Vec<Group>,
+    /// XFS's inode numbers.
+    numbers: HashMap<InodeId, u64>,
+    parents: HashMap<InodeId, InodeId>,
+}
+
+/// A run of blocks: in a file or attribute fork from `offset` on, on the disk from `start` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Extent {
+    /// First block within the fork.
+    offset: u64,
+    /// First block on disk, counted through the groups.
+    start: u64,
+    /// Blocks.
+    count: u64,
+}
+
+impl Filler<'_> {
+    fn number_inodes(&mut self) -> Result<(), WriteError> {
+        self.numbers.insert(InodeId::ROOT, self.superblock.root);
+        let mut order = Vec::new();
+        for (_, id) in self.tree.walk() {
+            for child in self.tree.inode(id).entries().into_iter().flatten() {
+                self.parents.insert(*child.1, id);
+            }
+            if !self.numbers.contains_key(&id) {
+                self.numbers.insert(id, 0);
+                order.push(id);
+            }
+        }
+        let mut group = 0;
+        for id in order {
+            let number = loop {
+                match self
+                    .groups
+                    .get_mut(group)
+                    .map(|group| group.take_inode(&self.superblock))
+                {
+                    Some(Some(number)) => break number,
+                    Some(None) => group += 1,
+                    None => return Err(self.too_small()),
+                }
+            };
+            self.numbers.insert(id, number);
+        }
+        // Before data takes all the room.
+        let superblock = &self.superblock;
+        let mut groups = self.groups.iter_mut();
+        match groups.all(|group| group.take_tree(superblock).is_some()) {
+            true => Ok(()),
+            false => Err(self.too_small()),
+        }
+    }
+
+    fn write_inodes(&mut self) -> Result<(), WriteError> {
+        let counts = self.tree.link_counts();
+        let mut written = vec![false; self.tree.len()];
+        for (path, id) in self.tree.walk() {
+            if std::mem::replace(&mut written[id.index()], true) {
+                continue;
+            }
+            let unsupported = |what: String| {
+                use std::os::unix::ffi::OsStrExt;
+                WriteError::Unsupported {
+                    path: PathBuf::from(std::ffi::OsStr::from_bytes(&path)),
+                    what,
+                }
+            };
+            self.write_inode(id, counts[id.index()], &unsupported)?;
+        }
+        Ok(())
+    }
+
+    fn write_inode(
+        &mut self,
+        id: InodeId,
+        links: u32,
+        unsupported: &dyn Fn(String) -> WriteError,
+    ) -> Result<(), WriteError> {
+        let number = self.numbers[&id];
+        let inode = self.tree.inode(id);
+        let attributes = attr::Attributes::of(&inode.metadata.xattrs).map_err(unsupported)?;
+        let mut body = inode::Body::new(self.superblock.literal(), attributes.inline_size());
+        match &inode.kind {
+            Kind::Directory(entries) => {
+                let parent = self.parents.get(&id).copied().unwrap_or(InodeId::ROOT);
+                let entries = entries
+                    .iter()
+                    .map(|(name, child)| dir::Entry {
+                        name: name.as_bytes(),
+                        number: self.numbers[child],
+                        kind: dir::kind(&self.tree.inode(*child).kind),
+                    })
+                    .collect();
+                let parent = self.numbers[&parent];
+                self.directory(
+                    &mut body,
+                    dir::Directory::new(number, parent, entries),
+                    unsupported,
+                )?;
+            }
+            Kind::File(content) => self.file(&mut body, content)?,
+            Kind::Symlink(target) => self.symlink(&mut body, number, target, unsupported)?,
+            Kind::CharacterDevice(device) | Kind::BlockDevice(device) => {
+                if device.major >= 1 << 14 || device.minor >= 1 << 18 {
+                    return Err(unsupported("XFS cannot hold this device number".to_owned()));
+                }
+                body.data = Fork::Device(device.major << 18 | device.minor);
+            }
+            Kind::Fifo | Kind::Socket => body.data = Fork::Device(0),
+        }
+        if !attributes.is_empty() {
+            body.attributes = match body.inline_attributes(&attributes) {
+                Some(inline) => Fork::Local(inline),
+                None => self.attribute_leaf(number, &attributes, unsupported)?,
+            };
+            self.superblock.uses_attributes = true;
+        }
+        let bytes = inode::encode(
+            &self.superblock,
+            &inode::Core {
+                number,
+                links,
+                metadata: &inode.metadata,
+                kind: &inode.kind,
+                created: self.time,
+            },
+            &body,
+        );
+        let at = self.superblock.inode_at(number);
+        self.write(&bytes, at)
+    }
+
+    fn directory(
+        &mut self,
+        body: &mut inode::Body,
+        directory: dir::Directory<'_>,
+        unsupported: &dyn Fn(String) -> WriteError,
+    ) -> Result<(), WriteError> {
+        if let Some(short) = directory
+            .short_form()
+            .filter(|short| short.len() <= body.room())
+        {
+            body.size = u64::try_from(short.len()).unwrap_or(0);
+            body.data = Fork::Local(short);
+            return Ok(());
+        }
+        let size = self.superblock.block_size();
+        let blocks = directory.blocks(size).ok_or_else(|| {
+            unsupported("XFS directories of so many files are not supported".to_owned())
+        })?;
+        body.size = blocks.data_size;
+        let mut extents = Vec::new();
+        for (offset, run) in blocks.runs {
+            let count = u64::try_from(run.len()).unwrap_or(u64::MAX);
+            let new = self.allocate(offset, count)?;
+            let places = new.iter().flat_map(|extent| extent.start_blocks());
+            for (mut block, place) in run.into_iter().zip(places) {
+                dir::seal(&mut block, &self.superblock, place, directory.number);
+                let at = self.superblock.block_at(place);
+                self.write(&block.0, at)?;
+            }
+            extents.extend(new);
+        }
+        body.set_extents(extents)
+            .map_err(|()| unsupported("the free space is in too many pieces".to_owned()))
+    }
+
+    fn file(&mut self, body: &mut inode::Body, content: &Content) -> Result<(), WriteError> {
+        body.size = content.size();
+        let mut extents;
+        let block = self.superblock.block_size();
+        let mut ranges = block_ranges(content, block);
+        let most = body.most_extents();
+        loop {
+            // Space is taken so that each range is one run, but at the end of a group.
+            merge_closest(
+                &mut ranges,
+                most.saturating_sub(self.groups.len()).max(most / 2),
+            );
+            extents = Vec::new();
+            let kept = self.groups.clone();
+            for range in &ranges {
+                extents.extend(self.allocate(range.start, range.end - range.start)?);
+            }
+            if extents.len() <= most || ranges.len() <= 1 {
+                break;
+            }
+            self.groups = kept;
+            merge_closest(&mut ranges, 1);
+        }
+        let open = content.open()?;
+        for extent in &extents {
+            self.copy(&open, content, extent)?;
+        }
+        open.finish()?;
+        body.set_extents(extents)
+            .map_err(|()| WriteError::Parameters("the free space is in too many pieces".to_owned()))
+    }
+
+    /// Copies one extent's data; what lies in a hole or behind the end stays zero.
+    fn copy(
+        &self,
+        open: &filetree::OpenContent,
+        content: &Content,
+        extent: &Extent,
+    ) -> Result<(), WriteError> {
+        let block = self.superblock.block_size();
+        let place = self.superblock.block_at(extent.start);
+        let (from, to) = (
+            extent.offset * block,
+            (extent.offset + extent.count) * block,
+        );
+        let mut buffer = vec![0; 1 << 20];
+        for range in content.data() {
+            let mut at = range.start.max(from);
+            let end = range.end.min(to);
+            while at < end {
+                let length = usize::try_from(end - at).unwrap_or(usize::MAX).min(1 << 20);
+                open.read_exact_at(&mut buffer[..length], at)?;
+                self.write(&buffer[..length], place + (at - from))?;
+                at += u64::try_from(length).unwrap_or(0);
+            }
+        }
+        Ok(())
+    }
+
+    fn symlink(
+        &mut self,
+        body: &mut inode::Body,
+        number: u64,
+        target: &[u8],
+        unsupported: &dyn Fn(String) -> WriteError,
+    ) -> Result<(), WriteError> {
+        if target.is_empty() || target.len() > 1023 {
+            let what = "XFS symbolic links say 1 to 1023 bytes";
+            return Err(unsupported(what.to_owned()));
+        }
+        body.size = u64::try_from(target.len()).unwrap_or(0);
+        if target.len() <= body.room() {
+            body.data = Fork::Local(target.to_vec());
+            return Ok(());
+        }
+        let size = self.superblock.block_size();
+        let extents = self.remote(0, target, size, |block, at| {
+            block.put(0, b"XSLM");
+            block.u64(32, number);
+            block.u64(40, at);
+        })?;
+        body.set_extents(extents)
+            .map_err(|()| unsupported("the free space is in too many pieces".to_owned()))
+    }
+
+    /// Writes the leaf with the attributes that do not fit into the inode, and their long values.
+    fn attribute_leaf(
+        &mut self,
+        number: u64,
+        attributes: &attr::Attributes,
+        unsupported: &dyn Fn(String) -> WriteError,
+    ) -> Result<Fork, WriteError> {
+        let size = self.superblock.block_size();
+        let leaf = attributes.leaf(size).ok_or_else(|| {
+            unsupported(
+                "its extended attributes need more than a block, which is not supported".to_owned(),
+            )
+        })?;
+        let mut extents = self.allocate(0, 1)?;
+        let place = extents[0].start;
+        let mut block = leaf.block;
+        dir::seal_da(&mut block, &self.superblock, place, number);
+        let at = self.superblock.block_at(place);
+        self.write(&block.0, at)?;
+        for (offset, value) in leaf.remote {
+            extents.extend(self.remote(offset, value, size, |block, at| {
+                block.put(0, b"XARM");
+                block.u64(32, number);
+                block.u64(40, at);
+                block.u64(48, u64::MAX);
+            })?);
+        }
+        match extents.len() {
+            0..=9 => Ok(Fork::Extents(fork::joined(extents))),
+            _ => Err(unsupported(
+                "it has too many long extended attributes".to_owned(),
+            )),
+        }
+    }
+
+    /// Spreads a value over blocks with a header each: length and offset, UUID and checksum here,
+    /// the rest by `stamp`, which is told the block's address in sectors.
+    fn remote(
+        &mut self,
+        offset: u64,
+        value: &[u8],
+        size: u64,
+        stamp: impl Fn(&mut Block, u64),
+    ) -> Result<Vec<Extent>, WriteError> {
+        let room = usize::try_from(size).unwrap_or(usize::MAX) - 56;
+        let count = u64::try_from(value.len().div_ceil(room)).unwrap_or(0);
+        let extents = self.allocate(offset, count)?;
+        let places: Vec<u64> = extents
+            .iter()
+            .flat_map(|extent| extent.start_blocks())
+            .collect();
+        for (index, (part, place)) in value.chunks(room).zip(places).enumerate() {
+            let mut block = Block::new(size);
+            block.u32(4, index * room);
+            block.u32(8, part.len());
+            block.put(16, &self.superblock.uuid);
+            stamp(&mut block, self.superblock.sector_of(place));
+            block.put(56, part);
+            block.crc(12);
+            let at = self.superblock.block_at(place);
+            self.write(&block.0, at)?;
+        }
+        Ok(extents)
+    }
+
+    /// Takes `count` blocks for a fork from `offset` on, in as few runs as there are.
+    fn allocate(&mut self, mut offset: u64, mut count: u64) -> Result<Vec<Extent>, WriteError> {
+        let mut extents = Vec::new();
+        for pass in [true, false] {
+            for group in &mut self.groups {
+                while count > 0 {
+                    // At first only whole runs: a file in one piece is better than in two.
+                    let wanted = if pass { count..count + 1 } else { 1..count + 1 };
+                    let Some((start, got)) = group.take(wanted) else {
+                        break;
+                    };
+                    let start = self.superblock.block_number(group.number, start);
+                    extents.extend(
+                        Extent {
+                            offset,
+                            start,
+                            count: got,
+                        }
+                        .cut(),
+                    );
+                    offset += got;
+                    count -= got;
+                }
+            }
+        }
+        match count {
+            0 => Ok(extents),
+            _ => Err(self.too_small()),
+        }
+    }
+
+    fn too_small(&self) -> WriteError {
+        let block = self.superblock.block_size();
+        let files = self
+            .tree
+            .ids()
+            .filter_map(|id| match &self.tree.inode(id).kind {
+                Kind::File(content) => Some(
+                    content
+                        .data()
+                        .iter()
+                        .map(|part| part.end - part.start)
+                        .sum::<u64>(),
+                ),
+                _ => None,
+            });
+        let data: u64 = files.sum();
+        let inodes = u64::try_from(self.tree.len())
+            .unwrap_or(u64::MAX)
+            .saturating_mul(1024);
+        let available = self.superblock.blocks * block;
+        WriteError::TooSmall {
+            needed: data.saturating_add(inodes).max(available + block),
+            available,
+        }
+    }
+
+    fn finish(mut self) -> Result<(), WriteError> {
+        for group in &self.groups {
+            group
+                .write(self.image, &self.superblock)
+                .map_err(WriteError::Target)?;
+            for bytes in group.spare_inodes(&self.superblock) {
+                self.write(&bytes.1, bytes.0)?;
+            }
+        }
+        self.superblock
+            .renew_inodes(self.image, self.time)
+            .map_err(WriteError::Target)?;
+        self.superblock
+            .write(self.image, &self.groups)
+            .map_err(WriteError::Target)
+    }
+
+    fn write(&self, bytes: &[u8], at: u64) -> Result<(), WriteError> {
+        self.image
+            .write_all_at(bytes, at)
+            .map_err(WriteError::Target)
+    }
+}
+
+impl Extent {
+    /// The numbers of its blocks.
+    fn start_blocks(self) -> Range<u64> {
+        self.start..self.start + self.count
+    }
+
+    /// The same in pieces that a record can hold.
+    fn cut(self) -> impl Iterator<Item = Self> {
+        const MOST: u64 = (1 << 21) - 1;
+        (0..self.count.div_ceil(MOST)).map(move |index| Self {
+            offset: self.offset + index * MOST,
+            start: self.start + index * MOST,
+            count: (self.count - index * MOST).min(MOST),
+        })
+    }
+}
+
+/// The blocks of a file that hold data.
+fn block_ranges(content: &Content, block: u64) -> Vec<Range<u64>> {
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    for data in content.data() {
+        let (start, end) = (data.start / block, data.end.div_ceil(block));
+        match ranges.last_mut() {
+            Some(last) if last.end >= start => last.end = last.end.max(end),
+            _ => ranges.push(start..end),
+        }
+    }
+    ranges
+}
+
+/// Gives up the smallest holes until no more than `most` ranges are left.
+fn merge_closest(ranges: &mut Vec<Range<u64>>, most: usize) {
+    let excess = ranges.len().saturating_sub(most.max(1));
+    if excess == 0 {
+        return;
+    }
+    let mut holes: Vec<(u64, usize)> = (1..ranges.len())
+        .map(|at| (ranges[at].start - ranges[at - 1].end, at))
+        .collect();
+    holes.sort_unstable();
+    let mut filled: Vec<usize> = holes[..excess].iter().map(|(_, at)| *at).collect();
+    filled.sort_unstable();
+    for at in filled.into_iter().rev() {
+        ranges[at - 1].end = ranges[at].end;
+        ranges.remove(at);
+    }
+}
+
+/// What mkfs.xfs has made is not what was asked of it.
+fn foreign(what: &str) -> WriteError {
+    WriteError::Backend {
+        what: format!("cannot fill the file system that mkfs.xfs has made: {what}"),
+        source: None,
+    }
+}
+
+fn unreadable(source: io::Error) -> WriteError {
+    WriteError::Backend {
+        what: "cannot read the file system that mkfs.xfs has made".to_owned(),
+        source: Some(Box::new(source)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
