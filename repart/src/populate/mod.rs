@@ -196,3 +196,7 @@ fn bound(tree: &Tree) -> u64 {
         .fold(16 << 20, u64::saturating_add)
         .next_multiple_of(4096)
 }
+//! Making file systems: a tree in, the bytes of a partition out.
+
+pub mod erofs;
+mod stream;
