@@ -123,7 +123,7 @@ const _: () = assert!(size_of::<XattrEntry>() == 4);
 pub(super) fn device(number: DeviceNumber) -> Option<u32> {
     let DeviceNumber { major, minor } = number;
     (major < 1 << 12 && minor < 1 << 20)
-        .then(|| (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12))
+        .then_some((minor & 0xff) | (major << 8) | ((minor & !0xff) << 12))
 }
 
 #[cfg(test)]

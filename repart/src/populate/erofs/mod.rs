@@ -9,6 +9,8 @@ mod chunks;
 mod directory;
 mod disk;
 mod plan;
+#[cfg(test)]
+mod tests;
 mod write;
 mod xattr;
 
