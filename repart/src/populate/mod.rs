@@ -3,6 +3,8 @@
 mod bytes;
 pub mod mkfs;
 pub mod xfs;
+pub mod erofs;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -196,7 +198,3 @@ fn bound(tree: &Tree) -> u64 {
         .fold(16 << 20, u64::saturating_add)
         .next_multiple_of(4096)
 }
-//! Making file systems: a tree in, the bytes of a partition out.
-
-pub mod erofs;
-mod stream;
