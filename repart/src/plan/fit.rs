@@ -12,7 +12,21 @@ use super::layout::{Entry, Layout};
 impl Layout<'_> {
     /// Assigns every new partition to a free area: all of them if they fit, else with supplements
     /// apart, else without those of the highest `Priority=`.
+    ///
+    /// Where even that fails, it is tried again with existing partitions allowed to stay as they are:
+    /// systemd-repart refuses a disk on which one that is large enough ends off the grain right before
+    /// the next, which its own signature partitions do in large grains.
     pub(super) fn fit(&mut self, disk: DiskNeed) -> Result<(), PlanError> {
+        let mut lenient = self.clone();
+        self.fit_strictly(disk).or_else(|error| {
+            lenient.lenient = true;
+            lenient.fit_strictly(disk).map_err(|_| error)?;
+            *self = lenient;
+            Ok(())
+        })
+    }
+
+    fn fit_strictly(&mut self, disk: DiskNeed) -> Result<(), PlanError> {
         loop {
             let Err(stuck) = self.allocate() else {
                 return Ok(());
@@ -79,7 +93,10 @@ impl Layout<'_> {
             Some(area) => self.current_end(area) >= self.min_end(area),
             None => true,
         };
-        match stays && (entry.wanted.is_none() || room >= needed) {
+        let suffices = self.lenient
+            && entry.found_size() >= self.min_size(index)
+            && entry.found_padding >= self.min_padding(index);
+        match suffices || stays && (entry.wanted.is_none() || room >= needed) {
             true => Ok(()),
             false => Err(Stuck { index, needed }),
         }

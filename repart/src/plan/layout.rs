@@ -23,6 +23,9 @@ pub(super) struct Layout<'a> {
     pub(super) end: u64,
     pub(super) entries: Vec<Entry<'a>>,
     pub(super) areas: Vec<Area>,
+    /// Let an existing partition be that is as large as it must be, even where its end lies off the
+    /// grain and so, rounded up, in its neighbour.
+    pub(super) lenient: bool,
 }
 
 /// One partition, wanted or found or both.

@@ -50,9 +50,11 @@ pub fn plan(
 /// What a disk must have to hold all definitions, whatever disk there is.
 pub fn minimal_size(survey: &Survey, definitions: &DefinitionSet, options: &Options) -> Bytes {
     let mut layout = Layout::new(survey, definitions, options);
-    if let FoundLabel::Gpt(table) = &survey.label {
-        layout.match_found(table.partitions.clone());
-    }
+    let found = match &survey.label {
+        FoundLabel::Gpt(table) => table.partitions.clone(),
+        _ => Vec::new(),
+    };
+    layout.match_found(found);
     Bytes::new(layout.minimal_disk(survey.sector.get()))
 }
 

@@ -20,15 +20,14 @@ impl<'a> Layout<'a> {
             .collect();
         link_verity(&mut entries, set);
         link_supplements(&mut entries, set);
-        let mut layout = Self {
+        Self {
             grain: effective_grain(options.grain, survey.sector.get()),
             start: 0,
             end: 0,
             entries,
             areas: Vec::new(),
-        };
-        layout.size_hash_partitions();
-        layout
+            lenient: false,
+        }
     }
 
     /// Gives each found partition to a definition, or enters it as foreign behind them.
@@ -46,6 +45,7 @@ impl<'a> Layout<'a> {
                 self.entries[target].merged = None;
             }
         }
+        self.size_hash_partitions();
     }
 
     /// What a factory reset deletes.
@@ -110,15 +110,15 @@ impl<'a> Layout<'a> {
         self.down(next).saturating_sub(self.up(behind))
     }
 
-    /// A hash partition must hold the tree of the largest data partition that may be.
+    /// A new hash partition must hold the tree of the largest data partition that may be.
     fn size_hash_partitions(&mut self) {
         for index in 0..self.entries.len() {
             let entry = &self.entries[index];
-            let Some(hash) = entry
-                .wanted
-                .as_ref()
-                .filter(|w| w.definition.verity.mode == VerityMode::Hash && w.size_min.is_none())
-            else {
+            let Some(hash) = entry.wanted.as_ref().filter(|w| {
+                !entry.exists()
+                    && w.definition.verity.mode == VerityMode::Hash
+                    && w.size_min.is_none()
+            }) else {
                 continue;
             };
             let data = entry

@@ -1,0 +1,137 @@
+//! What must hold of every plan, over the random cases that are also compared with systemd-repart.
+
+use proptest::prelude::*;
+use repart::build::table;
+use repart::definition::DefinitionSet;
+use repart::plan::{self, EmptyMode, Fate, Options, Plan, SizeMode};
+use repart::report::Report;
+use repart::survey::{FoundLabel, FoundPartition, FoundTable, Survey};
+use testimages::peer::Case;
+
+mod common;
+
+struct Planned {
+    case: Case,
+    set: DefinitionSet,
+    survey: Survey,
+    options: Options,
+    plan: Plan,
+}
+
+/// Plans the case of `seed`; `None` where its definitions are refused or do not fit.
+fn planned(seed: u64) -> Option<Planned> {
+    let case = Case::new(seed, "/blocks");
+    let set = common::load(&case, "/repart.d").ok()?;
+    let survey = common::survey(&case, &set);
+    let options = common::options(&case.choices);
+    let plan = plan::plan(&survey, &set, &options, &mut || [7; 16]).ok()?;
+    Some(Planned {
+        case,
+        set,
+        survey,
+        options,
+        plan,
+    })
+}
+
+fn found(survey: &Survey) -> Option<&FoundTable> {
+    match &survey.label {
+        FoundLabel::Gpt(found) => Some(found),
+        _ => None,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 2000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn what_exists_stays_where_it_is_and_never_shrinks(seed: u64) {
+        let Some(Planned { survey, plan, .. }) = planned(seed) else { return Ok(()) };
+        if plan.table.from_scratch {
+            return Ok(());
+        }
+        for old in found(&survey).into_iter().flat_map(|found| &found.partitions) {
+            if plan.reset.contains(old) {
+                continue;
+            }
+            let new = plan.listed().find(|new| new.slot == Some(old.slot));
+            let new = new.expect("an existing partition has vanished");
+            prop_assert_eq!(new.offset, old.extent.start);
+            prop_assert!(new.new_size >= old.extent.size);
+            prop_assert_eq!(new.kind, old.kind);
+            prop_assert_eq!(new.flags, old.flags);
+        }
+    }
+
+    #[test]
+    fn nothing_overlaps_and_every_byte_is_accounted_for(seed: u64) {
+        let Some(Planned { survey, plan, .. }) = planned(seed) else { return Ok(()) };
+        prop_assert_eq!(plan::check(&plan, &survey), Ok(()));
+        let mut places: Vec<_> = plan.listed().map(|partition| partition.extent()).collect();
+        places.sort();
+        for pair in places.windows(2) {
+            prop_assert!(!pair[0].overlaps(pair[1]));
+        }
+    }
+
+    #[test]
+    fn the_same_inputs_give_the_same_plan(seed: u64) {
+        let Some(first) = planned(seed) else { return Ok(()) };
+        let second = planned(seed).expect("it was planned before");
+        prop_assert_eq!(first.plan, second.plan);
+    }
+
+    #[test]
+    fn a_plan_applied_and_planned_again_is_empty(seed: u64) {
+        let Some(first) = planned(seed) else { return Ok(()) };
+        let left_out = |p: &plan::PlannedPartition| p.deferred || !p.is_listed() || p.definition.is_none();
+        if first.plan.partitions.iter().any(left_out) {
+            return Ok(()); // what was left out may fit now, or its space be taken
+        }
+        let off_grain = |old: &FoundPartition| !old.extent.size.is_multiple_of(first.plan.grain.get());
+        if found(&first.survey).is_some_and(|found| found.partitions.iter().any(off_grain)) {
+            return Ok(()); // the grain that its end lies in is given out the second time only
+        }
+        let mut kinds: Vec<_> = first.plan.partitions.iter().map(|p| p.kind.guid()).collect();
+        kinds.sort();
+        kinds.dedup();
+        if kinds.len() < first.plan.partitions.len() {
+            return Ok(()); // two of one type may find each other's definition the second time
+        }
+        let old = first.case.disk.as_ref().and_then(common::table);
+        let table = table::planned(&first.plan, old.as_ref()).expect("a plan makes a table");
+        let survey = Survey {
+            disk_size: first.plan.new_disk_size,
+            label: FoundLabel::Gpt(table::found(&table)),
+            ..first.survey
+        };
+        let options = Options {
+            empty: EmptyMode::Refuse,
+            size: SizeMode::Keep,
+            factory_reset: false,
+            ..first.options
+        };
+        let second = plan::plan(&survey, &first.set, &options, &mut || [7; 16]);
+        let second = second.expect("what fits once fits again");
+        prop_assert!(!second.changed, "{:#?}", Report::new(&second, &first.set.definitions, None));
+    }
+}
+
+#[test]
+fn most_cases_can_be_planned() {
+    let planned = (0..1500).filter_map(planned);
+    let fates: Vec<Fate> = planned
+        .flat_map(|p| p.plan.partitions)
+        .map(|p| p.fate)
+        .collect();
+    for fate in [Fate::Create, Fate::Resize, Fate::Unchanged, Fate::Dropped] {
+        assert!(
+            fates.iter().filter(|other| **other == fate).count() > 20,
+            "{fate:?}"
+        );
+    }
+}
