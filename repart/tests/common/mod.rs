@@ -50,7 +50,7 @@ fn sources(files: &[(String, String)], folder: &str) -> Vec<Source> {
             drop_ins: drop_ins.map(|file| at(file)).collect(),
         }
     };
-    main.map(|file| source(file)).collect()
+    main.map(source).collect()
 }
 
 /// The options of a case.
