@@ -5,6 +5,8 @@ pub mod mkfs;
 pub mod xfs;
 pub mod erofs;
 mod stream;
+pub mod swap;
+pub mod vfat;
 
 use std::collections::BTreeMap;
 use std::path::Path;
