@@ -6,6 +6,7 @@
 
 pub mod arch;
 pub mod conf;
+pub mod definitions;
 pub mod filter;
 pub mod gpt;
 pub mod guid;
@@ -16,6 +17,7 @@ pub mod mbr;
 pub mod partition;
 pub mod policy;
 pub mod release;
+pub mod search;
 pub mod signature;
 pub mod specifier;
 pub mod units;

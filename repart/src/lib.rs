@@ -7,6 +7,7 @@
 pub mod build;
 pub mod definition;
 pub mod fstab;
+pub mod load;
 pub mod plan;
 pub mod populate;
 pub mod report;
