@@ -405,6 +405,23 @@ mod tests {
     }
 
     #[test]
+    fn random_policies_mean_what_systemd_says() {
+        let vectors = include_str!("../../tests/vectors/policy.txt");
+        for line in vectors.lines().filter(|line| !line.starts_with("# ")) {
+            let [text, canonical, rows] = line.split('\t').collect::<Vec<_>>()[..] else {
+                panic!("not three columns: {line:?}");
+            };
+            let parsed = policy(text);
+            assert_eq!(parsed.to_string(), canonical, "{text}");
+            for (designator, row) in Designator::POLICY.into_iter().zip(rows.split(' ')) {
+                let mode = parsed.effective(designator) & Flags::OPEN;
+                let wanted = row.split('/').next().unwrap_or("");
+                assert_eq!(mode.to_string(), wanted, "{text}: {designator}");
+            }
+        }
+    }
+
+    #[test]
     fn default_policies_are_systemd_s() {
         let p = "verity+signed+encrypted+encryptedwithintegrity+unprotected+absent";
         let e = "encrypted+encryptedwithintegrity+unprotected+absent";
