@@ -7,6 +7,7 @@
 pub mod arch;
 pub mod conf;
 pub mod definitions;
+pub mod eltorito;
 pub mod filter;
 pub mod gpt;
 pub mod guid;
