@@ -58,8 +58,14 @@ fn values(text: &str) {
     );
     let _ = conf::size(text);
     let _ = conf::words(text);
-    let _ = conf::fields(text, true);
-    let _ = conf::fields(text, false);
+    for flavour in [
+        conf::Words::LIST,
+        conf::Words::ESCAPED_FIELDS,
+        conf::Words::QUOTED_ESCAPED_FIELDS,
+        conf::Words::QUOTED_FIELDS,
+    ] {
+        let _ = conf::fields(text, flavour);
+    }
     let _ = conf::closest(text, &["Type", "Label", "CopyFiles"]);
     if let Ok(path) = conf::absolute_path(text, false) {
         assert_eq!(conf::absolute_path(&path, false).as_ref(), Ok(&path));
