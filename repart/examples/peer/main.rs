@@ -199,7 +199,7 @@ impl Peer {
             && errors.contains("Can't fit requested partitions")
             && ours
                 .as_ref()
-                .is_ok_and(|ours| ours.1.iter().any(is_off_grain));
+                .is_ok_and(|ours| ours.1.iter().any(|row| is_off_grain(row, &case)));
         if same || stays || theirs.0 > 128 {
             if !self.keep {
                 fs::remove_dir_all(&folder)?;
@@ -284,10 +284,12 @@ fn rows_agree(ours: &Value, theirs: &Value) -> bool {
 }
 
 /// Whether an existing partition ends where no new one would.
-fn is_off_grain(row: &Value) -> bool {
+fn is_off_grain(row: &Value, case: &Case) -> bool {
     let number = |key: &str| row[key].as_u64().unwrap_or(0);
+    let sector = case.disk.as_ref().map_or(512, |disk| disk.sector);
+    let grain = case.choices.grain_size.unwrap_or(4096).max(sector);
     let end = number("offset") + number("old_size");
-    number("old_size") > 0 && (end % 4096 != 0 || number("old_size") == 16_384)
+    number("old_size") > 0 && !end.is_multiple_of(grain)
 }
 
 fn print_rows(who: &str, code: u8, rows: &[Value]) {

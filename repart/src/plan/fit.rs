@@ -164,6 +164,12 @@ impl Layout<'_> {
     }
 
     fn give_up(&mut self, index: usize) {
+        if let Some(target) = self.entries[index].supplement_for {
+            // Its target does without it then.
+            self.entries[target]
+                .merged
+                .take_if(|merged| *merged == index);
+        }
         let entry = &mut self.entries[index];
         if !entry.exists() {
             entry.dropped = true;

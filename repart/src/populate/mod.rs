@@ -1,12 +1,12 @@
 //! File systems for new partitions: one contract, one module a format.
 
 mod bytes;
-pub mod mkfs;
-pub mod xfs;
 pub mod erofs;
+pub mod mkfs;
 mod stream;
 pub mod swap;
 pub mod vfat;
+pub mod xfs;
 
 use std::collections::BTreeMap;
 use std::path::Path;
