@@ -2,15 +2,63 @@
 
 use std::path::Path;
 
-use repart::definition::DefinitionSet;
+use image_specs::arch::Architecture;
+use image_specs::definitions::Ddi;
+use image_specs::units::Grain;
+use repart::build::target::Target;
+use repart::definition::{Definition, DefinitionSet, Filter, Settings, copied, read};
+use repart::load::{self, Place};
+use repart::plan::EmptyMode;
 use uuid::Uuid;
 
-use super::repart_args::RepartArgs;
+use super::repart::types;
+use super::repart_args::{DdiKind, RepartArgs};
 use crate::exit::Failure;
+use crate::surroundings;
 
 /// Loads the definitions that the options ask for.
-pub(crate) fn definitions(_args: &RepartArgs) -> Result<DefinitionSet, Failure> {
-    Ok(DefinitionSet::default())
+pub(crate) fn definitions(args: &RepartArgs) -> Result<DefinitionSet, Failure> {
+    let root = args.configuration.root.as_deref();
+    let native = surroundings::architecture()?;
+    let environment = surroundings::variables();
+    let place = match args.ddi_kind() {
+        Some(DdiKind::Sysext) => Place::Ddi(Ddi::Sysext),
+        Some(DdiKind::Confext) => Place::Ddi(Ddi::Confext),
+        Some(DdiKind::Portable) => Place::Ddi(Ddi::Portable),
+        None if args.configuration.definitions.is_empty() => Place::System,
+        None => Place::Directories(&args.configuration.definitions),
+    };
+    let settings = Settings {
+        architecture: args.operation.architecture,
+        values: load::values(root, &environment)?,
+        environment,
+        filter: filter(args, native)?,
+        ..Settings::new(native)
+    };
+    let sources = load::sources(place, root)?;
+    Ok(read(copies(args)?, &sources, &settings)?)
+}
+
+fn filter(args: &RepartArgs, native: Architecture) -> Result<Filter, Failure> {
+    match (&args.partitions.include_partitions, &args.partitions.exclude_partitions) {
+        (Some(list), _) => types(list, native).map(Filter::Include),
+        (None, Some(list)) => types(list, native).map(Filter::Exclude),
+        (None, None) => Ok(Filter::All),
+    }
+}
+
+/// The definitions that `--copy-from=` stands for.
+fn copies(args: &RepartArgs) -> Result<Vec<Definition>, Failure> {
+    let grain = args.operation.grain_size.and_then(Grain::new).unwrap_or(Grain::DEFAULT);
+    let mut definitions = Vec::new();
+    for path in &args.copying.copy_from {
+        let target = Target::open(path, EmptyMode::Refuse, false, None)?;
+        let Some(table) = target.old() else {
+            return Err(Failure::message(format!("--copy-from={} has no GUID partition table", path.display())));
+        };
+        definitions.extend(copied(table, path, grain)?);
+    }
+    Ok(definitions)
 }
 
 /// The machine ID below a root.

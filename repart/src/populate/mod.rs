@@ -14,7 +14,7 @@ use std::path::Path;
 use blockdev::file::OpenError;
 use blockdev::tool::{SearchPath, ToolError};
 use blockdev::{BlockDevice, DeviceError};
-use filetree::{Inode, Kind, Tree, WriteError, Writer};
+use filetree::{Inode, InodeId, Kind, Tree, WriteError, Writer};
 use image_specs::units::Extent;
 use squashfs::{Compression, SquashfsWriter};
 use uuid::Uuid;
@@ -134,9 +134,18 @@ pub fn sizing(spec: &Spec<'_>, tree: &Tree) -> Result<Sizing, PopulateError> {
         Format::Squashfs => Ok(Sizing::ByBuilding {
             at_most: bound(tree),
         }),
-        format => Err(PopulateError::Unmountable {
-            format: format.name().to_owned(),
-        }),
+        // What its program cannot be asked, generous arithmetic answers.
+        format => Ok(Sizing::Known(guess(format, tree))),
+    }
+}
+
+/// A size in which a writable file system holds `tree` and has a third of it free, as
+/// systemd-repart's "guess": its data and half as much again, twice the data for xfs.
+fn guess(format: &Format, tree: &Tree) -> u64 {
+    let allocated = bound(tree);
+    match format {
+        Format::Xfs => allocated.saturating_mul(2),
+        _ => allocated.saturating_add(allocated / 2),
     }
 }
 
@@ -148,9 +157,10 @@ pub fn write(
     device: &mut dyn BlockDevice,
     extent: Extent,
 ) -> Result<u64, PopulateError> {
-    let mut window = Window::new(device, extent);
     match &spec.format {
-        Format::Squashfs => Ok(squashfs_writer(spec)?.write(tree, &mut window)?),
+        Format::Squashfs => {
+            Ok(squashfs_writer(spec)?.write(tree, &mut Window::new(device, extent))?)
+        }
         format => Err(PopulateError::Unmountable {
             format: format.name().to_owned(),
         }),
