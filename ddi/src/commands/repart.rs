@@ -34,7 +34,8 @@ pub(crate) fn run(args: &RepartArgs, ui: &Ui) -> Result<Exit, Failure> {
     let target = node.as_deref().map(|node| open(args, node)).transpose()?;
     let job = job(args, wanted, target.as_ref())?;
     if !args.is_dry_run() {
-        repart::definition::unsupported(&job.wanted).map_or(Ok(()), |error| Err(Failure::from(error)))?;
+        repart::definition::unsupported(&job.wanted)
+            .map_or(Ok(()), |error| Err(Failure::from(error)))?;
     }
     let mut failed = None;
     let mut source = || {

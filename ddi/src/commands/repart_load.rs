@@ -40,7 +40,10 @@ pub(crate) fn definitions(args: &RepartArgs) -> Result<DefinitionSet, Failure> {
 }
 
 fn filter(args: &RepartArgs, native: Architecture) -> Result<Filter, Failure> {
-    match (&args.partitions.include_partitions, &args.partitions.exclude_partitions) {
+    match (
+        &args.partitions.include_partitions,
+        &args.partitions.exclude_partitions,
+    ) {
         (Some(list), _) => types(list, native).map(Filter::Include),
         (None, Some(list)) => types(list, native).map(Filter::Exclude),
         (None, None) => Ok(Filter::All),
@@ -49,12 +52,19 @@ fn filter(args: &RepartArgs, native: Architecture) -> Result<Filter, Failure> {
 
 /// The definitions that `--copy-from=` stands for.
 fn copies(args: &RepartArgs) -> Result<Vec<Definition>, Failure> {
-    let grain = args.operation.grain_size.and_then(Grain::new).unwrap_or(Grain::DEFAULT);
+    let grain = args
+        .operation
+        .grain_size
+        .and_then(Grain::new)
+        .unwrap_or(Grain::DEFAULT);
     let mut definitions = Vec::new();
     for path in &args.copying.copy_from {
         let target = Target::open(path, EmptyMode::Refuse, false, None)?;
         let Some(table) = target.old() else {
-            return Err(Failure::message(format!("--copy-from={} has no GUID partition table", path.display())));
+            return Err(Failure::message(format!(
+                "--copy-from={} has no GUID partition table",
+                path.display()
+            )));
         };
         definitions.extend(copied(table, path, grain)?);
     }

@@ -14,7 +14,7 @@ use std::path::Path;
 use blockdev::file::OpenError;
 use blockdev::tool::{SearchPath, ToolError};
 use blockdev::{BlockDevice, DeviceError};
-use filetree::{Inode, InodeId, Kind, Tree, WriteError, Writer};
+use filetree::{Inode, InodeId, Kind, Timestamp, Tree, WriteError, Writer};
 use image_specs::units::Extent;
 use squashfs::{Compression, SquashfsWriter};
 use uuid::Uuid;
@@ -23,6 +23,9 @@ use crate::build::job::Job;
 use crate::definition::{Definition, Format, Subvolume};
 use crate::plan::PlannedPartition;
 use crate::window::Window;
+use erofs::Erofs;
+use swap::SwapWriter;
+use vfat::VfatWriter;
 
 /// What a file system is to be like, apart from its contents.
 #[derive(Clone, Debug)]
@@ -70,6 +73,10 @@ pub enum PopulateError {
     Open(#[from] OpenError),
     #[error(transparent)]
     Squashfs(#[from] squashfs::ParameterError),
+    #[error(transparent)]
+    Vfat(#[from] vfat::ParameterError),
+    #[error("SYSTEMD_REPART_MKFS_OPTIONS_VFAT cannot be followed")]
+    VfatOption(#[from] vfat::OptionError),
     #[error(
         "SYSTEMD_REPART_MKFS_OPTIONS_* holds {word:?}, but {format} is written without an external program and knows no such option; unset the variable"
     )]
@@ -130,13 +137,17 @@ pub enum Sizing {
 
 /// How large the file system must be at least to hold `tree`.
 pub fn sizing(spec: &Spec<'_>, tree: &Tree) -> Result<Sizing, PopulateError> {
-    match &spec.format {
-        Format::Squashfs => Ok(Sizing::ByBuilding {
-            at_most: bound(tree),
-        }),
-        // What its program cannot be asked, generous arithmetic answers.
-        format => Ok(Sizing::Known(guess(format, tree))),
+    let known = writer(spec)?.map(|writer| writer.size(tree)).transpose()?;
+    if let Some(size) = known.flatten() {
+        return Ok(Sizing::Known(size));
     }
+    Ok(match &spec.format {
+        Format::Squashfs | Format::Erofs | Format::Btrfs => Sizing::ByBuilding {
+            at_most: bound(tree),
+        },
+        // What its program cannot be asked, generous arithmetic answers.
+        format => Sizing::Known(guess(format, tree)),
+    })
 }
 
 /// A size in which a writable file system holds `tree` and has a third of it free, as
@@ -157,14 +168,70 @@ pub fn write(
     device: &mut dyn BlockDevice,
     extent: Extent,
 ) -> Result<u64, PopulateError> {
-    match &spec.format {
-        Format::Squashfs => {
-            Ok(squashfs_writer(spec)?.write(tree, &mut Window::new(device, extent))?)
-        }
-        format => Err(PopulateError::Unmountable {
-            format: format.name().to_owned(),
-        }),
+    if let Some(writer) = writer(spec)? {
+        return Ok(writer.write(tree, &mut Window::new(device, extent))?);
     }
+    let bare = spec.format != Format::Xfs && is_bare(tree);
+    by_program(spec, (!bare).then_some(tree), device, extent)
+}
+
+/// The writer of a format that needs no program.
+fn writer(spec: &Spec<'_>) -> Result<Option<Box<dyn Writer>>, PopulateError> {
+    Ok(Some(match &spec.format {
+        Format::Squashfs => Box::new(squashfs_writer(spec)?),
+        Format::Vfat => Box::new(vfat_writer(spec)?),
+        Format::Swap => Box::new(SwapWriter::new(&spec.label, spec.uuid)),
+        Format::Erofs if spec.compression.is_none() && spec.options.is_empty() => {
+            Box::new(Erofs::new(spec.uuid, timestamp(spec.time)))
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn timestamp(seconds: i64) -> Timestamp {
+    Timestamp {
+        seconds,
+        nanoseconds: 0,
+    }
+}
+
+fn vfat_writer(spec: &Spec<'_>) -> Result<VfatWriter, PopulateError> {
+    let [a, b, c, d, ..] = *spec.uuid.as_bytes();
+    let sector = u32::try_from(spec.sector).unwrap_or(u32::MAX);
+    let parameters = vfat::Parameters::new(
+        u32::from_be_bytes([a, b, c, d]),
+        vfat::Label::from_text(&spec.label),
+        vfat::SectorSize::new(sector)?,
+        timestamp(spec.time),
+    );
+    Ok(VfatWriter::new(parameters.with_mkfs_options(spec.options)?))
+}
+
+/// Has the format's program make the file system in a scratch file, and moves it in.
+fn by_program(
+    spec: &Spec<'_>,
+    tree: Option<&Tree>,
+    device: &mut dyn BlockDevice,
+    extent: Extent,
+) -> Result<u64, PopulateError> {
+    let failed = |source| PopulateError::Scratch {
+        path: spec.scratch.to_owned(),
+        source,
+    };
+    let file = tempfile::Builder::new()
+        .prefix(".#ddi")
+        .tempfile_in(spec.scratch)
+        .map_err(failed)?;
+    file.as_file().set_len(extent.size.get()).map_err(failed)?;
+    mkfs::build(spec, tree, file.path())?;
+    device.copy_from(file.as_file(), 0, extent.start, extent.size)?;
+    Ok(extent.size.get())
+}
+
+/// Whether a tree says nothing that an empty file system does not say.
+fn is_bare(tree: &Tree) -> bool {
+    let root = tree.inode(InodeId::ROOT);
+    root.entries().is_none_or(BTreeMap::is_empty) && root.metadata.xattrs.is_empty()
 }
 
 fn squashfs_writer(spec: &Spec<'_>) -> Result<SquashfsWriter, PopulateError> {
