@@ -7,6 +7,7 @@ pub mod device;
 pub mod file;
 pub mod lock;
 pub mod memory;
+pub mod signatures;
 pub mod space;
 mod sys;
 pub mod table;

@@ -21,3 +21,6 @@ pub use encode::{Chunk, Encoded};
 pub use entry::{Entry, Label, LabelTooLong};
 pub use header::{Header, HeaderError, MAX_ENTRIES_SIZE};
 pub use table::{LayoutError, SlotError, Table, TableError};
+
+#[cfg(test)]
+mod tests;
