@@ -15,11 +15,12 @@ use crate::hasher::{HashError, Hasher};
 use crate::io::ReadAt;
 use crate::params::Params;
 
-/// Bytes that a worker reads at once: fits the second-level cache beside its digests.
-const CHUNK: u64 = 256 * 1024;
+/// Bytes that a worker reads at once: few enough to still be in the second-level cache when they
+/// are hashed, many enough that handing them on costs nothing.
+const CHUNK: u64 = 512 * 1024;
 
 /// How many chunks the workers may be ahead of the consumer, in all.
-const WINDOW: u64 = 64;
+const WINDOW: u64 = 32;
 
 /// Why the data's digests cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -219,6 +220,8 @@ struct State {
     next: u64,
     allowed: u64,
     end: u64,
+    /// How many workers wait for the window to move.
+    waiting: u32,
 }
 
 impl Tickets {
@@ -228,6 +231,7 @@ impl Tickets {
                 next: 0,
                 allowed: WINDOW,
                 end,
+                waiting: 0,
             }),
             changed: Condvar::new(),
         }
@@ -235,12 +239,15 @@ impl Tickets {
 
     /// The next chunk to work on, waiting for the window; `None` when there are no more.
     fn take(&self) -> Option<u64> {
-        let mut state = self
+        let mut state = self.lock();
+        state.waiting += 1;
+        state = self
             .changed
-            .wait_while(self.lock(), |state| {
+            .wait_while(state, |state| {
                 state.next < state.end && state.next >= state.allowed
             })
             .unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
         let chunk = state.next;
         (chunk < state.end).then(|| {
             state.next += 1;
@@ -249,8 +256,11 @@ impl Tickets {
     }
 
     fn allow(&self, allowed: u64) {
-        self.lock().allowed = allowed;
-        self.changed.notify_all();
+        let mut state = self.lock();
+        state.allowed = allowed;
+        if state.waiting > 0 {
+            self.changed.notify_all();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
