@@ -139,12 +139,6 @@ fn extract(format: &str, part: &Path, out: &Path) -> Fidelity {
                 .arg(part));
             Fidelity::Full
         }
-        "erofs" => {
-            run(Command::new("fsck.erofs")
-                .arg(format!("--extract={}", out.display()))
-                .arg(part));
-            Fidelity::Full
-        }
         _ if is_root() => {
             fs::create_dir(out).unwrap();
             run(Command::new("mount")
@@ -152,6 +146,12 @@ fn extract(format: &str, part: &Path, out: &Path) -> Fidelity {
                 .arg(part)
                 .arg(out));
             Fidelity::Full
+        }
+        "erofs" => {
+            run(Command::new("fsck.erofs")
+                .arg(format!("--extract={}", out.display()))
+                .arg(part));
+            Fidelity::Data
         }
         "ext4" => {
             fs::create_dir(out).unwrap();
