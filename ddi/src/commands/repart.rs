@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use image_specs::eltorito::Identifiers;
 use image_specs::identity::Seed;
 use image_specs::partition::PartitionType;
 use image_specs::units::{Bytes, Grain, SectorSize};
 use repart::build::apply::Applied;
-use repart::build::job::{ElTorito, Fstab, Job};
+use repart::build::job::{Fstab, Job};
 use repart::build::session::{Replay, Session, SessionError};
 use repart::build::target::Target;
 use repart::definition::DefinitionSet;
@@ -285,11 +286,7 @@ fn job(args: &RepartArgs, wanted: DefinitionSet, target: Option<&Target>) -> Res
             path,
             append: append(args),
         }),
-        el_torito: args
-            .auxiliary
-            .el_torito
-            .unwrap_or(false)
-            .then(|| el_torito(args)),
+        el_torito: el_torito(args)?,
         signing: repart_sign::signing(&args.signing)?,
     })
 }
@@ -314,13 +311,15 @@ fn append(args: &RepartArgs) -> Append {
     }
 }
 
-fn el_torito(args: &RepartArgs) -> ElTorito {
+fn el_torito(args: &RepartArgs) -> Result<Option<Identifiers>, Failure> {
+    let options = &args.auxiliary;
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    ElTorito {
-        system: text(&args.auxiliary.el_torito_system),
-        volume: text(&args.auxiliary.el_torito_volume),
-        publisher: text(&args.auxiliary.el_torito_publisher),
-    }
+    let names = Identifiers::new(
+        &text(&options.el_torito_system),
+        &text(&options.el_torito_volume),
+        &text(&options.el_torito_publisher),
+    )?;
+    Ok(options.el_torito.unwrap_or(false).then_some(names))
 }
 
 fn defer(args: &RepartArgs, native: image_specs::arch::Architecture) -> Result<Defer, Failure> {

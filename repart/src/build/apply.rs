@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use blockdev::table::{Commit, CommitError};
 use blockdev::{BlockDevice, DeviceError};
 use filetree::Tree;
+use image_specs::eltorito::{self, ElToritoError, Moment};
 use image_specs::gpt::Table;
 use image_specs::identity;
 use image_specs::units::{Bytes, Extent};
@@ -80,6 +81,8 @@ pub enum StepError {
     HashTree(#[from] HashTreeError),
     #[error(transparent)]
     Sign(#[from] SignError),
+    #[error(transparent)]
+    BootCatalog(#[from] ElToritoError),
     #[error("{path} has become smaller: it has {found} bytes where {expected} were found before", path = path.display())]
     Shrunk {
         path: std::path::PathBuf,
@@ -133,6 +136,7 @@ impl<'a> Run<'a> {
             Step::FileSystem(index) => self.file_system(*index),
             Step::HashTree { data, hash } => self.hash_tree(*data, *hash),
             Step::Signature { hash, signature } => self.sign(*hash, *signature),
+            Step::BootCatalog { esp } => self.boot_catalog(*esp),
             Step::Flush => Ok(self.device.flush()?),
             Step::Commit => self.commit(),
         }
@@ -292,6 +296,18 @@ impl<'a> Run<'a> {
         ))
     }
 
+    fn boot_catalog(&mut self, esp: usize) -> Result<(), StepError> {
+        let Some(names) = &self.job.el_torito else {
+            return Ok(());
+        };
+        let moment = Moment {
+            seconds: self.job.environment.time(),
+            zone: 0,
+        };
+        let sectors = eltorito::encode(names, moment, self.partition(esp).offset)?;
+        Ok(self.device.write_all_at(&sectors, eltorito::OFFSET)?)
+    }
+
     fn commit(&mut self) -> Result<(), StepError> {
         let new = table::planned(&self.applied.plan, self.materials.old)?;
         let over = match self.applied.plan.table.from_scratch {
@@ -348,6 +364,7 @@ impl<'a> Run<'a> {
             Step::Signature { signature, .. } => {
                 format!("signing the root hash for {}", name(signature))
             }
+            Step::BootCatalog { .. } => "writing the El Torito boot catalog".to_owned(),
             Step::Flush => format!("flushing {}", self.device.name()),
             Step::Commit => format!("writing the partition table of {}", self.device.name()),
         }

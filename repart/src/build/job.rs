@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use blockdev::tool::SearchPath;
 use image_specs::arch::Architecture;
+use image_specs::eltorito::Identifiers;
 use image_specs::units::SectorSize;
 
 use crate::definition::{Definition, DefinitionSet};
@@ -32,8 +33,8 @@ pub struct Job {
     pub discard: bool,
     /// `--generate-fstab=`.
     pub fstab: Option<Fstab>,
-    /// `--el-torito=`.
-    pub el_torito: Option<ElTorito>,
+    /// `--el-torito=`, with the names in the catalog.
+    pub el_torito: Option<Identifiers>,
     /// What signs root hashes.
     pub signing: super::sign::Signing,
 }
@@ -60,15 +61,6 @@ pub struct Fstab {
     pub path: PathBuf,
     /// How an existing file is treated.
     pub append: Append,
-}
-
-/// `--el-torito=` and its identifiers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the options of the same names")]
-pub struct ElTorito {
-    pub system: String,
-    pub volume: String,
-    pub publisher: String,
 }
 
 impl Job {

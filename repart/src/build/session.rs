@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use filetree::collect::CollectError;
 use filetree::{Notice, Tree};
+use image_specs::eltorito;
 use image_specs::units::{Bytes, Extent};
 use uuid::Uuid;
 
@@ -77,6 +78,12 @@ pub enum SessionError {
     Split(#[from] split::SplitError),
     #[error(transparent)]
     Space(#[from] blockdev::space::SpaceError),
+    #[error("--el-torito=yes needs an ESP to boot; add a definition with Type=esp")]
+    NoEsp,
+    #[error(
+        "--el-torito=yes needs the sectors between the partition table and 42 KiB, but partitions may begin there; make the image larger than 4 MiB"
+    )]
+    NoRoomForCatalog,
 }
 
 impl<'a> Session<'a> {
@@ -147,6 +154,7 @@ impl<'a> Session<'a> {
         let survey = self.survey();
         let plan = self.plan_now(random)?;
         plan::check(&plan, &survey)?;
+        self.require_boot_catalog(&plan)?;
         Ok(plan)
     }
 
@@ -375,7 +383,7 @@ impl<'a> Session<'a> {
         self.prepare_overlay(&plan)?;
         let placed = self.keep_in_place(&plan)?;
         let job = self.job;
-        let steps = steps::steps(&plan, job.definitions(), job.options.empty, &placed);
+        let steps = steps::steps(job, &plan, &placed);
         let Some(mut target) = self.target.take() else {
             return Ok(Applied::nothing(plan));
         };
@@ -419,6 +427,23 @@ impl<'a> Session<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The boot catalog needs an ESP, and room behind the partition table.
+    fn require_boot_catalog(&self, plan: &Plan) -> Result<(), SessionError> {
+        if self.job.el_torito.is_none() {
+            return Ok(());
+        }
+        if steps::esp(plan).is_none() {
+            return Err(SessionError::NoEsp);
+        }
+        let first = plan.table.first_usable.start(plan.table.sector);
+        let table_end = Bytes::new(2 * plan.table.sector.get())
+            .saturating_add(Bytes::new(u64::from(plan.table.slots) * 128));
+        match first >= Some(eltorito::END) && table_end <= eltorito::OFFSET {
+            true => Ok(()),
+            false => Err(SessionError::NoRoomForCatalog),
+        }
     }
 
     /// Collects the contents of all file systems that are still to be made.

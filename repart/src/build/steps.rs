@@ -6,8 +6,10 @@
 
 use std::collections::BTreeSet;
 
+use image_specs::partition::Designator;
 use image_specs::units::{Bytes, Extent};
 
+use super::job::Job;
 use crate::definition::{Definition, Format, VerityMode};
 use crate::plan::{EmptyMode, Plan, PlannedPartition};
 
@@ -36,6 +38,11 @@ pub enum Step {
         /// The partition that gets the signature.
         signature: usize,
     },
+    /// Write the El Torito boot catalog for the ESP.
+    BootCatalog {
+        /// The ESP.
+        esp: usize,
+    },
     /// Wait until all of this is on stable storage.
     Flush,
     /// Write the partition table: backup, flush, primary, flush.
@@ -43,13 +50,9 @@ pub enum Step {
 }
 
 /// The acts for `plan`; `staged` are the places of partitions whose content was written into the
-/// target beforehand, `empty` is the mode the plan was made in.
-pub fn steps(
-    plan: &Plan,
-    definitions: &[Definition],
-    empty: EmptyMode,
-    staged: &BTreeSet<usize>,
-) -> Vec<Step> {
+/// target beforehand.
+pub fn steps(job: &Job, plan: &Plan, staged: &BTreeSet<usize>) -> Vec<Step> {
+    let definitions = job.definitions();
     let mut steps = Vec::new();
     if plan.new_disk_size != plan.old_disk_size {
         steps.push(Step::Resize(plan.new_disk_size));
@@ -57,7 +60,7 @@ pub fn steps(
     if !plan.changed {
         return steps;
     }
-    if empty != EmptyMode::Create {
+    if job.options.empty != EmptyMode::Create {
         // A new file holds nothing that could show.
         steps.extend(plan.wipe.iter().copied().map(Step::Zero));
     }
@@ -78,8 +81,19 @@ pub fn steps(
             steps.extend(missing);
         }
     }
+    if let Some(esp) = esp(plan).filter(|_| job.el_torito.is_some()) {
+        steps.push(Step::BootCatalog { esp });
+    }
     steps.extend([Step::Flush, Step::Commit]);
     steps
+}
+
+/// The first ESP of the plan.
+pub fn esp(plan: &Plan) -> Option<usize> {
+    let mut partitions = plan.partitions.iter();
+    partitions.position(|partition| {
+        partition.is_listed() && partition.kind.designator() == Some(Designator::Esp)
+    })
 }
 
 /// What fills each partition that is to be written and gets a content of its own, in list order.
