@@ -7,9 +7,11 @@
 
 mod ffi;
 pub mod parameters;
+pub mod reader;
 pub mod writer;
 
 pub use parameters::{
     Algorithm, BlockSize, Compression, ForeignXattrs, ParameterError, Parameters,
 };
+pub use reader::{Limits, ReadError, read};
 pub use writer::SquashfsWriter;

@@ -357,4 +357,4 @@ fn unsupported(path: &[u8], what: &str) -> WriteError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

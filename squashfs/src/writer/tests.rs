@@ -28,7 +28,7 @@ impl WriteAt for Target {
     }
 }
 
-fn image(tree: &Tree, parameters: Parameters) -> Result<Vec<u8>, WriteError> {
+pub(crate) fn image(tree: &Tree, parameters: Parameters) -> Result<Vec<u8>, WriteError> {
     let mut target = Target {
         bytes: Vec::new(),
         size: 1 << 40,
@@ -47,7 +47,7 @@ fn add(tree: &mut Tree, path: &str, kind: Kind) -> InodeId {
             gid: 70_000,
             mtime: Timestamp {
                 seconds,
-                nanoseconds: 5,
+                nanoseconds: 0,
             },
             xattrs: BTreeMap::new(),
         },
@@ -64,7 +64,7 @@ fn link(tree: &mut Tree, path: &str, id: InodeId) {
 }
 
 /// Bytes that do not compress and differ by `seed`.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed | 1;
     (0..length)
         .map(|_| {
@@ -76,7 +76,7 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
         .collect()
 }
 
-fn sample() -> Tree {
+pub(crate) fn sample() -> Tree {
     let mut tree = Tree::new(Metadata {
         mode: 0o755,
         ..Metadata::default()
@@ -102,11 +102,7 @@ fn sample() -> Tree {
         "text",
         Kind::File(Content::from_bytes(b"text ".repeat(50_000))),
     );
-    add(
-        &mut tree,
-        "zeros",
-        Kind::File(Content::from_bytes(vec![0; 400_000])),
-    );
+    add(&mut tree, "zeros", Kind::File(hole(400_000)));
     add(&mut tree, "link", Kind::Symlink((*b"dir/big").into()));
     let number = DeviceNumber {
         major: 259,
@@ -142,7 +138,7 @@ fn unsquashfs(image: &[u8], arguments: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-fn all() -> impl Iterator<Item = Parameters> {
+pub(crate) fn all() -> impl Iterator<Item = Parameters> {
     let algorithms = ["gzip", "xz", "lz4", "zstd", "lzma"];
     algorithms.into_iter().map(|name| Parameters {
         compression: Compression::parse(name, None).unwrap(),
@@ -234,10 +230,25 @@ fn equal_and_empty_data_takes_no_room() {
             Kind::File(Content::from_bytes(once.clone())),
         );
     }
-    let reader = Content::from_reader(std::sync::Arc::new(Nothing), 1 << 32, Vec::new());
-    add(&mut tree, "hole", Kind::File(reader));
+    let zeros = Content::from_bytes(vec![0; 3 << 20]);
+    add(&mut tree, "hole", Kind::File(hole(1 << 32)));
+    add(&mut tree, "zero", Kind::File(zeros));
     let image = image(&tree, Parameters::default()).unwrap();
     assert!(image.len() < 1_000_000 + 400_000, "{}", image.len());
+}
+
+fn hole(size: u64) -> Content {
+    Content::from_reader(std::sync::Arc::new(Zeros), size, Vec::new())
+}
+
+#[derive(Debug)]
+struct Zeros;
+
+impl filetree::ReadAt for Zeros {
+    fn read_exact_at(&self, buffer: &mut [u8], _: u64) -> io::Result<()> {
+        buffer.fill(0);
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
