@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use blockdev::table::{Commit, CommitError};
-use blockdev::{BlockDevice, DeviceError};
+use blockdev::{BlockDevice, DeviceError, signatures};
 use filetree::Tree;
 use image_specs::eltorito::{self, ElToritoError, Moment};
 use image_specs::gpt::Table;
 use image_specs::identity;
+use image_specs::magic::Found;
 use image_specs::units::{Bytes, Extent};
 use veritysetup::RootHash;
 
@@ -131,6 +132,12 @@ impl<'a> Run<'a> {
     fn step(&mut self, step: &Step) -> Result<(), StepError> {
         match step {
             Step::Resize(size) => Ok(self.device.set_size(*size)?),
+            Step::ClearSignatures => {
+                let disk = Extent::new(Bytes::ZERO, self.device.size());
+                let chosen = |found: &Found| !found.kind.is_table();
+                signatures::wipe(self.device, disk, &chosen)?;
+                Ok(())
+            }
             Step::Zero(extent) => Ok(self.device.zero(*extent)?),
             Step::Blocks(index) => self.blocks(*index),
             Step::FileSystem(index) => self.file_system(*index),
@@ -351,6 +358,7 @@ impl<'a> Run<'a> {
         };
         match step {
             Step::Resize(size) => format!("resizing {} to {size}", self.device.name()),
+            Step::ClearSignatures => format!("clearing old signatures of {}", self.device.name()),
             Step::Zero(extent) => {
                 format!("clearing {} at byte {}", extent.size, extent.start.get())
             }

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use image_specs::partition::Designator;
-use image_specs::units::{Bytes, Extent};
+use image_specs::units::{Bytes, Extent, Lba};
 
 use super::job::Job;
 use crate::definition::{Definition, Format, VerityMode};
@@ -18,6 +18,8 @@ use crate::plan::{EmptyMode, Plan, PlannedPartition};
 pub enum Step {
     /// Change the file's size.
     Resize(Bytes),
+    /// Clear the signatures of old file systems on the disk, but not those of partition tables.
+    ClearSignatures,
     /// Make the range read as zeros, so that no old signature shows in a new partition.
     Zero(Extent),
     /// Copy the staged file or the `CopyBlocks=` source into the partition.
@@ -62,7 +64,7 @@ pub fn steps(job: &Job, plan: &Plan, staged: &BTreeSet<usize>) -> Vec<Step> {
     }
     if job.options.empty != EmptyMode::Create {
         // A new file holds nothing that could show.
-        steps.extend(plan.wipe.iter().copied().map(Step::Zero));
+        steps.extend(clearing(plan));
     }
     let written = |index: &usize| staged.contains(index);
     // Block copies come first, as they may be what a file system's hash tree is made of.
@@ -85,6 +87,33 @@ pub fn steps(job: &Job, plan: &Plan, staged: &BTreeSet<usize>) -> Vec<Step> {
         steps.push(Step::BootCatalog { esp });
     }
     steps.extend([Step::Flush, Step::Commit]);
+    steps
+}
+
+/// What makes old content invisible. The old partition table is none of it: committing the new one
+/// ends it, so that there is always one of the two.
+fn clearing(plan: &Plan) -> Vec<Step> {
+    let sector = plan.table.sector;
+    let usable = plan
+        .table
+        .first_usable
+        .start(sector)
+        .zip(Lba::new(plan.table.last_usable.get().saturating_add(1)).start(sector));
+    let within = |extent: &Extent| {
+        let (first, end) = usable?;
+        let start = extent.start.max(first);
+        let size = extent.end()?.min(end).checked_sub(start)?;
+        Some(Extent::new(start, size)).filter(|extent| !extent.size.is_zero())
+    };
+    let mut steps: Vec<Step> = plan
+        .wipe
+        .iter()
+        .filter_map(within)
+        .map(Step::Zero)
+        .collect();
+    if plan.table.from_scratch {
+        steps.insert(0, Step::ClearSignatures);
+    }
     steps
 }
 
