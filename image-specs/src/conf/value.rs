@@ -37,10 +37,11 @@ pub fn tristate(text: &str) -> Result<Option<bool>, ValueError> {
 /// Parses an integer up to `max`: decimal, `0x`, `0o` or `0` (octal), `0b`, with an optional `+`.
 pub fn unsigned(text: &str, max: u64) -> Result<u64, ValueError> {
     let text = text.trim_start_matches(is_space);
-    if text.starts_with('-') {
-        return Err(ValueError::Range);
-    }
-    let number = magnitude(text.strip_prefix('+').unwrap_or(text))?;
+    let (max, digits) = match text.strip_prefix('-') {
+        Some(digits) => (0, digits), // a negative zero is a zero
+        None => (max, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let number = magnitude(digits)?;
     if number > max {
         return Err(ValueError::Range);
     }
@@ -126,7 +127,7 @@ fn size_part<'a>(
         .find(|(unit, _)| behind.starts_with(unit))
         .ok_or(ValueError::Size)?;
     *rest = behind.strip_prefix(unit).unwrap_or(behind);
-    let bytes = (u128::from(whole) << shift) + fraction_of(fraction, *shift);
+    let bytes = (u128::from(whole) << shift) + fraction_of(fraction, *shift)?;
     u64::try_from(bytes).map_err(|_| ValueError::Range)
 }
 
@@ -137,12 +138,15 @@ fn digits(text: &str) -> (&str, &str) {
     )
 }
 
-/// The decimal fraction `0.digits` of `2^shift`, rounded down; past 18 digits nothing can change.
-fn fraction_of(digits: &str, shift: u32) -> u128 {
-    let digits = &digits[..digits.len().min(18)];
-    let numerator: u128 = digits.parse().unwrap_or_default();
-    let exponent = u32::try_from(digits.len()).unwrap_or_default();
-    (numerator << shift) / 10u128.pow(exponent)
+/// The decimal fraction `0.digits` of `2^shift`, rounded down; its digits must fit 64 bits.
+fn fraction_of(digits: &str, shift: u32) -> Result<u128, ValueError> {
+    let numerator: u64 = match digits {
+        "" => 0,
+        digits => digits.parse().map_err(|_| ValueError::Range)?,
+    };
+    let exponent = u32::try_from(digits.len()).unwrap_or(u32::MAX);
+    let whole = 10u128.checked_pow(exponent);
+    Ok(whole.map_or(0, |whole| (u128::from(numerator) << shift) / whole))
 }
 
 fn is_space(c: char) -> bool {
@@ -173,6 +177,7 @@ mod tests {
             ("0", 0),
             ("10", 10),
             ("+10", 10),
+            ("-0", 0),
             (" 10", 10),
             ("0x1F", 31),
             ("0b101", 5),
@@ -224,6 +229,7 @@ mod tests {
             ("9E", 9 << 60),
             ("+5M", 5 << 20),
             ("1.G", 1 << 30),
+            ("0.0000000000000000000000000000000000000000001K", 0),
         ] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
@@ -234,6 +240,7 @@ mod tests {
             "1Q",
             "1k",
             "16E",
+            "1.99999999999999999999K",
             "0x1000",
             "1. 5G",
             "1M1G",

@@ -172,10 +172,10 @@ impl Draft {
         match key {
             Key::Weight => definition.weight = weight(value)?,
             Key::PaddingWeight => definition.padding_weight = weight(value)?,
-            Key::SizeMinBytes => definition.size_min = Some(notes.round_up(value)?),
-            Key::SizeMaxBytes => definition.size_max = Some(notes.round_down(value)?),
-            Key::PaddingMinBytes => definition.padding_min = Some(notes.round_up(value)?),
-            Key::PaddingMaxBytes => definition.padding_max = Some(notes.round_down(value)?),
+            Key::SizeMinBytes => definition.size_min = notes.round_up(value)?,
+            Key::SizeMaxBytes => definition.size_max = notes.round_down(value)?,
+            Key::PaddingMinBytes => definition.padding_min = notes.round_up(value)?,
+            Key::PaddingMaxBytes => definition.padding_max = notes.round_down(value)?,
             _ => {
                 definition.minimize = match (value, conf::boolean(value)) {
                     ("", _) | (_, Ok(false)) => Minimize::Off,
@@ -374,11 +374,11 @@ fn encrypted_volume(value: &str, notes: &mut Notes<'_>) -> Result<EncryptedVolum
 }
 
 impl Notes<'_> {
-    fn round_up(&mut self, value: &str) -> Result<Bytes, Reason> {
+    fn round_up(&mut self, value: &str) -> Result<Option<Bytes>, Reason> {
         self.rounded(value, |size, unit| size.checked_next_multiple_of(unit))
     }
 
-    fn round_down(&mut self, value: &str) -> Result<Bytes, Reason> {
+    fn round_down(&mut self, value: &str) -> Result<Option<Bytes>, Reason> {
         self.rounded(value, |size, unit| Some(size - size % unit))
     }
 }

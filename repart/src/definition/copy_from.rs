@@ -41,7 +41,7 @@ pub fn copied(table: &Table, path: &Path, grain: Grain) -> Result<Vec<Definition
         let mut definition = Definition::new(entry.kind);
         definition.uuid = UuidChoice::Fixed(entry.uuid);
         definition.label = Some(entry.label.text().ok_or(CopyFromError::Label { number })?);
-        definition.flags = entry.attributes;
+        definition.flags = writable(entry.attributes);
         definition.size_min = Some(size);
         definition.size_max = Some(size);
         definition.copy_blocks = Some(CopyBlocks::Range {
@@ -57,6 +57,12 @@ pub fn copied(table: &Table, path: &Path, grain: Grain) -> Result<Vec<Definition
     Ok(definitions)
 }
 
+/// The attribute bits as libfdisk writes them: all or, where one is below 48, none.
+fn writable(attributes: u64) -> u64 {
+    const LOW: u64 = (1 << 48) - 1;
+    if attributes & LOW == 0 { attributes } else { 0 }
+}
+
 /// The space from `end` to the next partition; `None` behind the last.
 fn gap_behind(table: &Table, end: Bytes) -> Option<Bytes> {
     let sector = table.sector_size();
@@ -65,4 +71,66 @@ fn gap_behind(table: &Table, end: Bytes) -> Option<Bytes> {
         .values()
         .filter_map(|entry| entry.first.start(sector));
     starts.filter(|start| *start >= end).min()?.checked_sub(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use image_specs::arch::Architecture;
+    use image_specs::gpt::{Entry, Label};
+    use image_specs::partition::{FLAG_NO_AUTO, PartitionType};
+    use image_specs::units::{Lba, SectorSize};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn entry(kind: &str, first: u64, last: u64, attributes: u64) -> Entry {
+        Entry {
+            kind: PartitionType::parse(kind, Architecture::X86_64).unwrap(),
+            uuid: Uuid::from_u128(first.into()),
+            first: Lba::new(first),
+            last: Lba::new(last),
+            attributes,
+            label: Label::new(kind).unwrap(),
+            tail: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn every_partition_becomes_a_definition() {
+        let mut table = Table::new(Uuid::nil(), SectorSize::S512, Bytes::mib(16)).unwrap();
+        table.insert(0, entry("esp", 2048, 4095, 1 << 2)).unwrap();
+        table
+            .insert(3, entry("home", 6144, 6144, FLAG_NO_AUTO))
+            .unwrap();
+        table.insert(1, entry("srv", 4096, 4103, 0)).unwrap();
+        let definitions = copied(&table, Path::new("/i"), Grain::DEFAULT).unwrap();
+        let lines: Vec<_> = definitions
+            .iter()
+            .map(|d| {
+                assert_eq!(d.size_min, d.size_max);
+                assert_eq!(d.padding_min, d.padding_max);
+                let (size, gap) = (d.size_min.unwrap(), d.padding_min);
+                format!(
+                    "{} {} {size} {gap:?} {:#x}",
+                    d.kind,
+                    d.label.as_deref().unwrap(),
+                    d.flags
+                )
+            })
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "esp esp 1M Some(Bytes(0)) 0x0",
+                "srv srv 4K Some(Bytes(1044480)) 0x0",
+                "home home 4K None 0x8000000000000000",
+            ]
+        );
+        let range = CopyBlocks::Range {
+            path: "/i".into(),
+            offset: Bytes::new(6144 * 512),
+            size: Bytes::new(512),
+        };
+        assert_eq!(definitions[2].copy_blocks, Some(range));
+    }
 }

@@ -88,7 +88,7 @@ fn what_is_refused() {
         ("Type=home; CopyFiles=/a\\q", "backslash"),
         ("Type=home; TPM2PCRs=99", "PCRs"),
         ("Type=home; TPM2PCRs=7:sha256=aa", "PCRs"),
-        ("Type=home; TPM2PCRs=7,11 12", "PCRs"),
+        ("Type=home; TPM2PCRs=7:md5", "PCRs"),
         (
             "Type=home; Minimize=yes; Format=ext4",
             "Minimize=best needs",

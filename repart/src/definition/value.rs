@@ -1,6 +1,6 @@
 //! The values of single keys. Pure.
 
-use image_specs::conf::{self, ValueError, Words, absolute_path, fields};
+use image_specs::conf::{self, Words, absolute_path, fields};
 use image_specs::units::Bytes;
 
 use super::read::Settings;
@@ -40,20 +40,22 @@ impl<'a> Notes<'a> {
         }
     }
 
-    /// Parses a size and rounds it to 4096 bytes, with a note.
+    /// Parses a size and rounds it to 4096 bytes, with a note; `None` where none so large can be
+    /// said, which systemd-repart takes for unset.
     pub(super) fn rounded(
         &mut self,
         value: &str,
         round: impl Fn(u64, u64) -> Option<u64>,
-    ) -> Result<Bytes, Reason> {
+    ) -> Result<Option<Bytes>, Reason> {
         const UNIT: u64 = 4096;
         let from = conf::size(value)?;
-        let to = round(from, UNIT).ok_or(ValueError::Range)?;
+        let rounded = round(from, UNIT);
+        let to = rounded.unwrap_or(u64::MAX);
         if from != to {
             let key = self.key;
             self.problems.push(Problem::Rounded { key, from, to });
         }
-        Ok(Bytes::new(to))
+        Ok(rounded.map(Bytes::new))
     }
 
     /// The value, or `None` with a note.
@@ -269,7 +271,7 @@ fn split(value: &str, notes: &mut Notes<'_>) -> Vec<String> {
 /// Checks a list of PCRs and gives it back as written.
 pub(super) fn pcrs(value: &str) -> Result<String, Reason> {
     let mut pieces = value.split(['+', ',']);
-    if pieces.all(is_pcr) {
+    if pieces.all(|piece| piece.is_empty() || is_pcr(piece)) {
         return Ok(value.to_owned());
     }
     Err(Reason::Pcrs)
