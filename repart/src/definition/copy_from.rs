@@ -25,7 +25,7 @@ pub enum CopyFromError {
 }
 
 /// One definition for each partition of the image at `path`, in the order of the table: same type,
-/// UUID, label, flags, size and space behind (which the last one keeps to itself).
+/// UUID, label (unless it is empty), flags, size and space behind (of which the last has none to keep).
 ///
 /// # Errors
 /// Where a partition cannot be described; offsets are not compared with the image's size here.
@@ -40,7 +40,9 @@ pub fn copied(table: &Table, path: &Path, grain: Grain) -> Result<Vec<Definition
         let size = extent.size.round_up(grain).ok_or(outside)?;
         let mut definition = Definition::new(entry.kind);
         definition.uuid = UuidChoice::Fixed(entry.uuid);
-        definition.label = Some(entry.label.text().ok_or(CopyFromError::Label { number })?);
+        definition.origin.path = Some(path.to_owned());
+        let label = entry.label.text().ok_or(CopyFromError::Label { number })?;
+        definition.label = Some(label).filter(|label| !label.is_empty());
         definition.flags = writable(entry.attributes);
         definition.size_min = Some(size);
         definition.size_max = Some(size);
@@ -132,5 +134,11 @@ mod tests {
             size: Bytes::new(512),
         };
         assert_eq!(definitions[2].copy_blocks, Some(range));
+        assert_eq!(definitions[2].origin.path.as_deref(), Some(Path::new("/i")));
+        table.entry_mut(0).unwrap().label = Label::EMPTY;
+        assert_eq!(
+            copied(&table, Path::new("/i"), Grain::DEFAULT).unwrap()[0].label,
+            None
+        );
     }
 }

@@ -127,8 +127,7 @@ fn supplement(
         .iter()
         .enumerate()
         .filter(|(other, _)| *other != index);
-    let found =
-        others.find(|(_, other)| other.origin.path.is_some() && other.origin.name() == name);
+    let found = others.find(|(_, other)| other.origin.name() == name);
     let Some((target, other)) = found else {
         return refuse(Link::SupplementUnknown(name.clone()));
     };

@@ -95,7 +95,7 @@ pub struct Definition {
 /// Where a definition was read from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
-    /// The main file, `None` for what `--copy-from=` made up.
+    /// The main file, or the image that `--copy-from=` copies.
     pub path: Option<PathBuf>,
     /// Drop-ins, in the order they were applied.
     pub drop_ins: Vec<PathBuf>,
