@@ -6,6 +6,9 @@ pub mod mkfs;
 mod stream;
 pub mod swap;
 pub mod vfat;
+pub mod ext4;
+pub mod mkfs;
+mod stream;
 pub mod xfs;
 
 use std::collections::BTreeMap;

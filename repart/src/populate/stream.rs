@@ -6,17 +6,25 @@ use filetree::{ContentError, OpenContent, WriteAt, WriteError};
 
 /// How much is gathered before it is written.
 const FULL: usize = 1024 * 1024;
-/// A hole up to this size is written as zeros rather than left out.
-const SMALL_GAP: u64 = 16 * 1024;
-
 /// One place of writing that moves mostly forward. What is not flushed is lost.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Stream {
+    block_size: u64,
     start: u64,
     pending: Vec<u8>,
 }
 
 impl Stream {
+    /// Gaps of less than `block_size` bytes are filled with zeros rather than left out: they lie in
+    /// the blocks written before and after.
+    pub(super) fn new(block_size: u64) -> Self {
+        Self {
+            block_size,
+            start: 0,
+            pending: Vec::new(),
+        }
+    }
+
     /// Writes `bytes` at `offset`, at the latest when [`Stream::flush`] is called.
     pub(super) fn put(
         &mut self,
@@ -80,7 +88,7 @@ impl Stream {
         let gap = offset.checked_sub(end);
         match gap {
             Some(0) => {}
-            Some(gap) if gap <= SMALL_GAP && !self.pending.is_empty() => {
+            Some(gap) if gap < self.block_size && !self.pending.is_empty() => {
                 let fill = usize::try_from(gap).unwrap_or(0);
                 self.pending.resize(self.pending.len() + fill, 0);
             }

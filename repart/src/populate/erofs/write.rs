@@ -34,8 +34,8 @@ pub(super) fn write(
         plan,
         tree,
         target,
-        metadata: Stream::default(),
-        data: Stream::default(),
+        metadata: Stream::new(u64::from(writer.block_size)),
+        data: Stream::new(u64::from(writer.block_size)),
         first: vec![0; checked_bytes(writer.block_size)],
     };
     for (number, placed) in (1u32..).zip(&plan.inodes) {
