@@ -7,6 +7,7 @@ use std::path::Path;
 use blockdev::tool::{Program, Run, Tool, ToolError};
 use filetree::{Timestamp, Tree, WriteError};
 
+use super::btrfs::{Btrfs, Subvolume};
 use super::{PopulateError, Spec, xfs};
 
 /// Makes the file system in `image`, which exists, has its size and reads as zeros, with the
@@ -15,6 +16,7 @@ pub fn build(spec: &Spec<'_>, tree: Option<&Tree>, image: &Path) -> Result<(), P
     let format = spec.format.name();
     match (format, tree) {
         ("xfs", Some(tree)) => build_xfs(spec, tree, image),
+        ("btrfs", Some(tree)) => build_btrfs(spec, tree, image),
         (_, Some(_)) => Err(PopulateError::Unmountable {
             format: format.to_owned(),
         }),
@@ -23,15 +25,61 @@ pub fn build(spec: &Spec<'_>, tree: Option<&Tree>, image: &Path) -> Result<(), P
 }
 
 fn build_xfs(spec: &Spec<'_>, tree: &Tree, image: &Path) -> Result<(), PopulateError> {
-    run(spec, image, &["-m", "rmapbt=0", "-i", "nrext64=0"])?;
+    let plain = ["-m", "rmapbt=0", "-i", "nrext64=0"];
+    run(spec, image, &plain)?;
+    let file = open(image)?;
+    if xfs::has_parent_pointers(&file)? {
+        // Programs before 6.10 know neither the feature nor the option against it.
+        run(
+            spec,
+            image,
+            &[&plain[..], &["-f", "-n", "parent=0"]].concat(),
+        )?;
+    }
+    xfs::fill(tree, &file, time(spec))?;
+    Ok(file.sync_data().map_err(WriteError::Target)?)
+}
+
+/// Writes btrfs without its program, which up to now takes owners only from files that have them.
+fn build_btrfs(spec: &Spec<'_>, tree: &Tree, image: &Path) -> Result<(), PopulateError> {
+    if let Some((name, _)) = spec.compression {
+        return Err(WriteError::Parameters(format!(
+            "Compression={name} is not supported for btrfs yet; leave it out"
+        ))
+        .into());
+    }
+    if !spec.options.is_empty() {
+        let what = "SYSTEMD_REPART_MKFS_OPTIONS_BTRFS cannot be used where the file system is filled with files, as mkfs.btrfs does not write it then";
+        return Err(WriteError::Parameters(what.to_owned()).into());
+    }
+    let subvolumes = spec.subvolumes.iter().map(|subvolume| Subvolume {
+        path: subvolume.path.clone().into_bytes(),
+        read_only: subvolume.read_only,
+        no_cow: subvolume.nodatacow,
+    });
+    let btrfs = Btrfs {
+        label: cut(&spec.label, 255).to_owned(),
+        uuid: *spec.uuid.as_bytes(),
+        sector: spec.sector.max(4096),
+        time: time(spec),
+        subvolumes: subvolumes.collect(),
+        default: spec.default_subvolume.map(|path| path.as_bytes().to_vec()),
+    };
+    let file = open(image)?;
+    btrfs.write(tree, &file)?;
+    Ok(file.sync_data().map_err(WriteError::Target)?)
+}
+
+fn open(image: &Path) -> Result<std::fs::File, WriteError> {
     let file = OpenOptions::new().read(true).write(true).open(image);
-    let file = file.map_err(WriteError::Target)?;
-    let time = Timestamp {
+    file.map_err(WriteError::Target)
+}
+
+fn time(spec: &Spec<'_>) -> Timestamp {
+    Timestamp {
         seconds: spec.time,
         nanoseconds: 0,
-    };
-    xfs::fill(tree, &file, time)?;
-    Ok(file.sync_data().map_err(WriteError::Target)?)
+    }
 }
 
 /// Runs the program that makes an empty file system, with further arguments before the image's path.

@@ -1,5 +1,6 @@
 //! File systems for new partitions: one contract, one module a format.
 
+pub mod btrfs;
 mod bytes;
 pub mod erofs;
 pub mod mkfs;

@@ -48,6 +48,17 @@ pub fn fill(tree: &Tree, image: &File, time: Timestamp) -> Result<(), WriteError
     filler.finish()
 }
 
+/// Whether mkfs.xfs has made a file system whose files note their directories (xfsprogs 6.10), which
+/// cannot be filled here.
+pub fn has_parent_pointers(image: &File) -> Result<bool, WriteError> {
+    const PARENT_POINTERS: u32 = 1 << 7;
+    let mut incompat = [0; 4];
+    image
+        .read_exact_at(&mut incompat, 216)
+        .map_err(unreadable)?;
+    Ok(u32::from_be_bytes(incompat) & PARENT_POINTERS != 0)
+}
+
 struct Filler<'a> {
     tree: &'a Tree,
     image: &'a File,
