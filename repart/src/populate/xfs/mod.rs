@@ -14,6 +14,7 @@ mod inode;
 mod superblock;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -89,8 +90,8 @@ impl Filler<'_> {
             for child in self.tree.inode(id).entries().into_iter().flatten() {
                 self.parents.insert(*child.1, id);
             }
-            if !self.numbers.contains_key(&id) {
-                self.numbers.insert(id, 0);
+            if let Entry::Vacant(new) = self.numbers.entry(id) {
+                new.insert(0);
                 order.push(id);
             }
         }
