@@ -144,7 +144,7 @@ impl Row {
         Self {
             kind: partition.kind,
             label: match partition.definition {
-                None if partition.label.is_empty() => {
+                None if partition.label.is_empty() && !partition.given_up => {
                     partition.kind.identifier().unwrap_or_default()
                 }
                 _ => partition.label.clone(),

@@ -1,12 +1,14 @@
 //! Compares plans with those of the newest systemd-repart, over random definitions, disks and
 //! options.
 //!
-//! `peer ROOT [COUNT] [FIRST]`: ROOT is a folder to change root into that has systemd-repart and the
-//! mkfs programs (see `scripts/peer-root`); COUNT cases are made from the seeds FIRST and up. Ends
-//! with 1 where a plan differs. Needs root.
+//! `peer ROOT [COUNT] [FIRST] [DDI]`: ROOT is a folder to change root into that has systemd-repart and
+//! the mkfs programs (see `scripts/peer-root`); COUNT cases are made from the seeds FIRST and up. The
+//! library plans each; the program DDI, if given, some of them too. Ends with 1 where a plan differs.
+//! Needs root.
 #![forbid(unsafe_code)]
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::symlink;
@@ -36,10 +38,14 @@ const RANDOM: &str = "52616e64-6f6d-";
 
 fn main() -> Outcome<ExitCode> {
     let mut arguments = std::env::args().skip(1);
-    let root = PathBuf::from(arguments.next().ok_or("usage: peer ROOT [COUNT] [FIRST]")?);
+    let root = PathBuf::from(
+        arguments
+            .next()
+            .ok_or("usage: peer ROOT [COUNT] [FIRST] [DDI]")?,
+    );
     let count: u64 = arguments.next().map_or(Ok(5000), |text| text.parse())?;
     let first: u64 = arguments.next().map_or(Ok(1), |text| text.parse())?;
-    let peer = Peer::new(&root, count == 1)?;
+    let peer = Peer::new(&root, count == 1, arguments.next().map(PathBuf::from))?;
     let mut tally = Tally::default();
     let mut start = first;
     while start < first + count {
@@ -55,15 +61,7 @@ fn main() -> Outcome<ExitCode> {
         );
         start = end;
     }
-    println!(
-        "{count} cases from seed {first}: {} differ; {} were planned, {} refused by both, {} left alone by both; the peer crashed on {} and refused {} for their alignment",
-        tally.different,
-        tally.planned,
-        tally.refused,
-        tally.not_for_us,
-        tally.crashed,
-        tally.fits_here
-    );
+    println!("{count} cases from seed {first}: {tally}");
     Ok(match tally.different {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
@@ -78,6 +76,24 @@ struct Tally {
     not_for_us: u64,
     crashed: u64,
     fits_here: u64,
+    failed_later: u64,
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} differ; {} planned, {} refused and {} left alone by both; \
+             the peer crashed on {}, refused {} for their alignment and failed to write {}",
+            self.different,
+            self.planned,
+            self.refused,
+            self.not_for_us,
+            self.crashed,
+            self.fits_here,
+            self.failed_later,
+        )
+    }
 }
 
 impl Tally {
@@ -86,6 +102,7 @@ impl Tally {
             Same::Planned => self.planned += 1,
             Same::Crashed => self.crashed += 1,
             Same::FitsHere => self.fits_here += 1,
+            Same::FailedLater => self.failed_later += 1,
             Same::Refused(77) => self.not_for_us += 1,
             Same::Refused(_) => self.refused += 1,
             Same::Not => self.different += 1,
@@ -101,6 +118,8 @@ enum Same {
     Crashed,
     /// It refuses a disk with partitions that end off the grain, and we do not.
     FitsHere,
+    /// It failed while it wrote what it had planned.
+    FailedLater,
     Not,
 }
 
@@ -108,13 +127,15 @@ enum Same {
 struct Peer {
     root: PathBuf,
     keep: bool,
+    /// Our program.
+    ddi: Option<PathBuf>,
 }
 
 /// What a program makes of a case: its exit code, and the rows.
 type Answer = (u8, Vec<Value>);
 
 impl Peer {
-    fn new(root: &Path, keep: bool) -> Outcome<Self> {
+    fn new(root: &Path, keep: bool, ddi: Option<PathBuf>) -> Outcome<Self> {
         let root = root.canonicalize()?;
         let place = root.join(&PLACE[1..]);
         if place.exists() {
@@ -124,7 +145,7 @@ impl Peer {
         for (name, size) in peer::BLOCKS {
             fs::write(place.join(name), vec![7; usize::try_from(size)?])?;
         }
-        Ok(Self { root, keep })
+        Ok(Self { root, keep, ddi })
     }
 
     fn folder(&self, seed: u64) -> PathBuf {
@@ -134,7 +155,11 @@ impl Peer {
     /// Lays out the cases from `start` to `end` and runs the peer on each.
     fn run(&self, start: u64, end: u64) -> Outcome<()> {
         for seed in start..end {
-            self.lay_out(&Case::new(seed, PLACE))?;
+            let case = Case::new(seed, PLACE);
+            self.lay_out(&case)?;
+            if let Some(ddi) = self.ddi.as_deref().filter(|_| is_for_program(&case)) {
+                self.run_ours(ddi, &case)?;
+            }
         }
         let mut jobs = Vec::new();
         for job in 0..JOBS {
@@ -152,6 +177,29 @@ impl Peer {
         for mut job in jobs {
             job.wait()?;
         }
+        Ok(())
+    }
+
+    /// Runs our program on a case; its dry run leaves the disk as it is for the peer.
+    fn run_ours(&self, ddi: &Path, case: &Case) -> Outcome<()> {
+        let folder = self.folder(case.seed);
+        let mut command = Command::new(ddi);
+        command.args(["repart", "--offline=yes", "--json=short"]);
+        command.args(case.choices.arguments());
+        let mut definitions = OsString::from("--definitions=");
+        definitions.push(folder.join("repart.d"));
+        let output = command
+            .arg(definitions)
+            .arg(folder.join("disk.raw"))
+            .output()?;
+        let root = self.root.to_string_lossy();
+        fs::write(
+            folder.join("our-out"),
+            String::from_utf8(output.stdout)?.replace(&*root, ""),
+        )?;
+        fs::write(folder.join("our-err"), output.stderr)?;
+        let code = output.status.code().unwrap_or(255);
+        fs::write(folder.join("our-rc"), code.to_string())?;
         Ok(())
     }
 
@@ -187,8 +235,27 @@ impl Peer {
     fn compare(&self, seed: u64) -> Outcome<Same> {
         let folder = self.folder(seed);
         let case = Case::new(seed, PLACE);
-        let theirs = read_answer(&folder)?;
-        let ours = ours(&case);
+        let theirs = read_answer(&folder, "")?;
+        let mut ours = ours(&case);
+        if folder.join("our-rc").exists() {
+            let program = read_answer(&folder, "our-")?;
+            let library = ours
+                .as_ref()
+                .map_or_else(|(code, _)| *code, |answer| answer.0);
+            // What the library says is compared below; the program must say the same.
+            if program.0 != library
+                || ours
+                    .as_ref()
+                    .is_ok_and(|ours| !answers_agree(ours, &program))
+            {
+                let said = fs::read_to_string(folder.join("our-err"))?;
+                println!(
+                    "the program and the library differ: exit {library}, {} {said}",
+                    program.0
+                );
+                ours = Err((98, said));
+            }
+        }
         let same = match &ours {
             Ok(ours) => answers_agree(ours, &theirs),
             Err((code, _)) => *code == theirs.0,
@@ -200,12 +267,18 @@ impl Peer {
             && ours
                 .as_ref()
                 .is_ok_and(|ours| ours.1.iter().any(|row| is_off_grain(row, &case)));
-        if same || stays || theirs.0 > 128 {
+        // A run that must write may fail in a mkfs program, long after the plan.
+        let later = theirs.0 == 1
+            && case.choices.writes()
+            && ours.is_ok()
+            && errors.contains("Applying changes to");
+        if same || stays || later || theirs.0 > 128 {
             if !self.keep {
                 fs::remove_dir_all(&folder)?;
             }
             return Ok(match theirs.0 {
                 _ if stays => Same::FitsHere,
+                _ if later => Same::FailedLater,
                 0 => Same::Planned,
                 129.. => Same::Crashed,
                 code => Same::Refused(code),
@@ -252,9 +325,10 @@ fn ours(case: &Case) -> Result<Answer, (u8, String)> {
     Ok((0, report.json().as_array().cloned().unwrap_or_default()))
 }
 
-fn read_answer(folder: &Path) -> Outcome<Answer> {
-    let code = fs::read_to_string(folder.join("rc"))?.trim().parse()?;
-    let text = fs::read_to_string(folder.join("out"))?;
+fn read_answer(folder: &Path, prefix: &str) -> Outcome<Answer> {
+    let read = |name: &str| fs::read_to_string(folder.join(format!("{prefix}{name}")));
+    let code = read("rc")?.trim().parse()?;
+    let text = read("out")?;
     let rows = match code {
         0 => serde_json::from_str(&text)?,
         _ => Vec::new(),
@@ -281,6 +355,23 @@ fn rows_agree(ours: &Value, theirs: &Value) -> bool {
             .all(|((key, value), (their_key, their_value))| {
                 key == their_key && (value == their_value || key == "uuid" && is_random(value))
             })
+}
+
+/// Whether our program is run on the case: on one of ten whose dry run is like the peer's, and that
+/// needs no file inside of the root.
+fn is_for_program(case: &Case) -> bool {
+    let grown = |disk: &peer::Disk| {
+        let table = disk.table.as_ref();
+        table.is_some_and(|table| table.sectors != disk.size / disk.sector)
+    };
+    let copies = case
+        .files
+        .iter()
+        .any(|(_, text)| text.contains("CopyBlocks="));
+    case.seed.is_multiple_of(10)
+        && !case.choices.writes()
+        && !copies
+        && !case.disk.as_ref().is_some_and(grown)
 }
 
 /// Whether an existing partition ends where no new one would.

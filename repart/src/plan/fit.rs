@@ -174,6 +174,7 @@ impl Layout<'_> {
         if !entry.exists() {
             entry.dropped = true;
         } else if entry.wanted.take().is_some() {
+            entry.given_up = true;
             entry.merged = None;
             entry.verity = VeritySiblings::default();
         }

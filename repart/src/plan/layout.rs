@@ -37,6 +37,8 @@ pub(super) struct Entry<'a> {
     /// Gap behind it, in whole grains.
     pub(super) found_padding: u64,
     pub(super) dropped: bool,
+    /// Exists, but its definition was given up for its priority.
+    pub(super) given_up: bool,
     /// The entry that this one is a supplement of.
     pub(super) supplement_for: Option<usize>,
     /// The supplement that is merged into this one.
@@ -124,6 +126,7 @@ impl<'a> Entry<'a> {
             found,
             found_padding: 0,
             dropped: false,
+            given_up: false,
             supplement_for: None,
             merged: None,
             verity: VeritySiblings::default(),

@@ -244,6 +244,7 @@ fn planned(entry: Entry<'_>, merged: Option<usize>, options: &Options) -> Planne
         definition: entry.wanted.as_ref().map(|wanted| wanted.index),
         fate,
         deferred,
+        given_up: entry.given_up,
         slot: entry.slot,
         kind,
         label: entry.label,

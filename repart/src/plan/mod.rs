@@ -136,6 +136,8 @@ pub struct PlannedPartition {
     pub fate: Fate,
     /// Whether it gets space but neither content nor a table entry now.
     pub deferred: bool,
+    /// Whether its definition was given up, by its priority, because it cannot grow as that wants.
+    pub given_up: bool,
     /// The partition as found; `None` for a new one.
     pub found: Option<FoundPartition>,
     /// Its place in the table, from 0; `None` for what is not in it.

@@ -114,7 +114,7 @@ impl Table {
         let count = random.pick(&[0, 1, 1, 2, 2, 3, 4, 5, 8]);
         let share = (self.last - self.first) / (count + 1).max(2);
         let mut at = self.first;
-        let mut slot = 0;
+        let mut slot = if random.chance(4) { SLOTS - 9 } else { 0 };
         for _ in 0..count {
             if random.chance(40) {
                 at += random.below(share);
@@ -124,7 +124,7 @@ impl Table {
             if random.chance(60) {
                 sectors = sectors.next_multiple_of(align);
             }
-            if at + sectors > self.last + 1 {
+            if at + sectors > self.last + 1 || slot >= SLOTS {
                 break;
             }
             slot += if random.chance(20) {
@@ -132,6 +132,7 @@ impl Table {
             } else {
                 0
             };
+            slot = slot.min(SLOTS - 1);
             self.partitions.push(partition(random, slot, at, sectors));
             at += sectors;
             slot += 1;
