@@ -42,7 +42,8 @@ fn found(survey: &Survey) -> Option<&FoundTable> {
 }
 
 /// Whether a second run gives out, as systemd-repart does, what the first could not: the rest of a
-/// grain in which an older partition ends, or padding that nothing had a use for.
+/// grain in which an older partition ends, or padding that nothing had a use for; or does not count a
+/// least padding that is no whole grain, as can be with grains above 4096.
 fn is_given_out_again(planned: &Planned) -> bool {
     let grain = planned.plan.grain.get();
     let on_grain = |old: &FoundPartition| {
@@ -50,7 +51,8 @@ fn is_given_out_again(planned: &Planned) -> bool {
     };
     let old = found(&planned.survey).map_or(&[][..], |found| &found.partitions);
     let definitions = &planned.set.definitions;
-    !old.iter().all(on_grain)
+    grain > 4096
+        || !old.iter().all(on_grain)
         || (definitions.iter())
             .any(|wanted| wanted.padding_weight > 0 || wanted.padding_max.is_some())
 }
