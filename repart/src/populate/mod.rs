@@ -3,13 +3,11 @@
 pub mod btrfs;
 mod bytes;
 pub mod erofs;
+pub mod ext4;
 pub mod mkfs;
 mod stream;
 pub mod swap;
 pub mod vfat;
-pub mod ext4;
-pub mod mkfs;
-mod stream;
 pub mod xfs;
 
 use std::collections::BTreeMap;
