@@ -8,6 +8,7 @@ use blockdev::tool::{Program, Run, Tool, ToolError};
 use filetree::{Timestamp, Tree, WriteError};
 
 use super::btrfs::{Btrfs, Subvolume};
+use super::ext4::{Ext, Place};
 use super::{PopulateError, Spec, xfs};
 
 /// Makes the file system in `image`, which exists, has its size and reads as zeros, with the
@@ -17,6 +18,7 @@ pub fn build(spec: &Spec<'_>, tree: Option<&Tree>, image: &Path) -> Result<(), P
     match (format, tree) {
         ("xfs", Some(tree)) => build_xfs(spec, tree, image),
         ("btrfs", Some(tree)) => build_btrfs(spec, tree, image),
+        ("ext2" | "ext3" | "ext4", _) => format_ext(spec, image), // filled where it will lie
         (_, Some(_)) => Err(PopulateError::Unmountable {
             format: format.to_owned(),
         }),
@@ -68,6 +70,19 @@ fn build_btrfs(spec: &Spec<'_>, tree: &Tree, image: &Path) -> Result<(), Populat
     let file = open(image)?;
     btrfs.write(tree, &file)?;
     Ok(file.sync_data().map_err(WriteError::Target)?)
+}
+
+fn format_ext(spec: &Spec<'_>, image: &Path) -> Result<(), PopulateError> {
+    let ext = Ext {
+        label: &spec.label,
+        uuid: spec.uuid,
+        sector: spec.sector,
+        time: spec.time,
+        discard: spec.discard,
+        verity: spec.fsverity,
+        options: spec.options,
+    };
+    Ok(ext.format(&program(spec)?, Place::Whole(image))?)
 }
 
 fn open(image: &Path) -> Result<std::fs::File, WriteError> {

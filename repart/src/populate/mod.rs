@@ -157,6 +157,7 @@ pub fn sizing(spec: &Spec<'_>, tree: &Tree) -> Result<Sizing, PopulateError> {
 fn guess(format: &Format, tree: &Tree) -> u64 {
     let allocated = bound(tree);
     match format {
+        Format::Ext2 | Format::Ext3 | Format::Ext4 => ext4::minimum_size(tree),
         Format::Xfs => allocated.saturating_mul(2),
         _ => allocated.saturating_add(allocated / 2),
     }
@@ -172,6 +173,13 @@ pub fn write(
 ) -> Result<u64, PopulateError> {
     if let Some(writer) = writer(spec)? {
         return Ok(writer.write(tree, &mut Window::new(device, extent))?);
+    }
+    if matches!(spec.format, Format::Ext2 | Format::Ext3 | Format::Ext4) {
+        let size = by_program(spec, None, device, extent)?;
+        if !is_bare(tree) {
+            ext4::fill(tree, &mut Window::new(device, extent))?;
+        }
+        return Ok(size);
     }
     let bare = spec.format != Format::Xfs && is_bare(tree);
     by_program(spec, (!bare).then_some(tree), device, extent)

@@ -11,6 +11,8 @@ mod directory;
 mod fill;
 mod inode;
 mod mapping;
+#[cfg(test)]
+mod tests;
 mod volume;
 mod xattr;
 
@@ -58,15 +60,20 @@ pub struct Ext<'a> {
     pub options: &'a [String],
 }
 
-/// The bytes of a file where a file system goes.
+/// Where a file system goes.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
-    /// The file or device.
-    pub path: &'a Path,
-    /// Its first byte there.
-    pub offset: u64,
-    /// Bytes.
-    pub size: u64,
+pub enum Place<'a> {
+    /// All of a file or device.
+    Whole(&'a Path),
+    /// A part of one. Options that change the block size cannot be given with it.
+    Part {
+        /// The file or device.
+        path: &'a Path,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        size: u64,
+    },
 }
 
 impl Ext<'_> {
@@ -85,8 +92,8 @@ impl Ext<'_> {
     fn arguments(&self, place: Place<'_>) -> Vec<OsString> {
         let discard = if self.discard { "discard" } else { "nodiscard" };
         let mut extended = format!("{discard},lazy_itable_init=1,hash_seed={}", self.uuid);
-        if place.offset > 0 {
-            extended.push_str(&format!(",offset={}", place.offset));
+        if let Place::Part { offset, .. } = place {
+            extended.push_str(&format!(",offset={offset}"));
         }
         let label = (0..=16).rev().find_map(|end| self.label.get(..end));
         let (label, uuid) = (label.unwrap_or("").to_owned(), self.uuid.to_string());
@@ -99,8 +106,13 @@ impl Ext<'_> {
         if self.verity {
             arguments.extend(["-O", "verity"].map(OsString::from));
         }
-        arguments.push(place.path.into());
-        arguments.push(format!("{}k", place.size / 1024).into());
+        match place {
+            Place::Whole(path) => arguments.push(path.into()),
+            Place::Part { path, size, .. } => {
+                arguments.push(path.into());
+                arguments.push(format!("{}k", size / 1024).into());
+            }
+        }
         arguments.extend(self.options.iter().map(OsString::from));
         arguments
     }
