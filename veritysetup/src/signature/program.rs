@@ -87,7 +87,7 @@ impl RemoteKey {
             .args(["-inkey", &self.name]);
         run = match &self.source {
             KeySource::File => run,
-            KeySource::Provider(name) => run.args(["-provider", name, "-provider", "default"]),
+            KeySource::Provider(name) => run.args(providers(name)),
             KeySource::Engine(name) => run.args(["-engine", name, "-keyform", "ENGINE"]),
         };
         if let Some(pin) = &self.pin {
@@ -97,4 +97,10 @@ impl RemoteKey {
         }
         Ok(run.stdin(text).output()?.stdout)
     }
+}
+
+/// Loads the provider behind OpenSSL's own: a token's library that itself uses OpenSSL (SoftHSM
+/// does) waits for ever where the provider comes first.
+fn providers(name: &str) -> [&str; 4] {
+    ["-provider", "default", "-provider", name]
 }
