@@ -5,11 +5,12 @@ use std::fs::OpenOptions;
 use std::path::Path;
 
 use blockdev::tool::{Program, Run, Tool, ToolError};
-use filetree::{Timestamp, Tree, WriteError};
+use filetree::{Metadata, Timestamp, Tree, WriteError};
 
 use super::btrfs::{Btrfs, Subvolume};
 use super::ext4::{Ext, Place};
 use super::{PopulateError, Spec, xfs};
+use crate::definition::Format;
 
 /// Makes the file system in `image`, which exists, has its size and reads as zeros, with the
 /// contents of `tree` where it is given.
@@ -22,8 +23,27 @@ pub fn build(spec: &Spec<'_>, tree: Option<&Tree>, image: &Path) -> Result<(), P
         (_, Some(_)) => Err(PopulateError::Unmountable {
             format: format.to_owned(),
         }),
+        ("btrfs", None) if spec.options.is_empty() => build_btrfs(spec, &empty(spec), image),
         (_, None) => run(spec, image, &[]),
     }
+}
+
+/// The bytes of the smallest file system that holds `tree`; `None` where that cannot be known without
+/// building it.
+pub fn size(spec: &Spec<'_>, tree: &Tree) -> Result<Option<u64>, PopulateError> {
+    match spec.format {
+        Format::Btrfs => Ok(Some(btrfs(spec)?.size(tree)?)),
+        _ => Ok(None),
+    }
+}
+
+/// A root directory with nothing in it.
+fn empty(spec: &Spec<'_>) -> Tree {
+    Tree::new(Metadata {
+        mode: 0o755,
+        mtime: time(spec),
+        ..Metadata::default()
+    })
 }
 
 fn build_xfs(spec: &Spec<'_>, tree: &Tree, image: &Path) -> Result<(), PopulateError> {
@@ -42,8 +62,14 @@ fn build_xfs(spec: &Spec<'_>, tree: &Tree, image: &Path) -> Result<(), PopulateE
     Ok(file.sync_data().map_err(WriteError::Target)?)
 }
 
-/// Writes btrfs without its program, which up to now takes owners only from files that have them.
 fn build_btrfs(spec: &Spec<'_>, tree: &Tree, image: &Path) -> Result<(), PopulateError> {
+    let file = open(image)?;
+    btrfs(spec)?.write(tree, &file)?;
+    Ok(file.sync_data().map_err(WriteError::Target)?)
+}
+
+/// Btrfs is written without its program, which takes owners only from files that have them.
+fn btrfs(spec: &Spec<'_>) -> Result<Btrfs, PopulateError> {
     if let Some((name, _)) = spec.compression {
         return Err(WriteError::Parameters(format!(
             "Compression={name} is not supported for btrfs yet; leave it out"
@@ -59,17 +85,14 @@ fn build_btrfs(spec: &Spec<'_>, tree: &Tree, image: &Path) -> Result<(), Populat
         read_only: subvolume.read_only,
         no_cow: subvolume.nodatacow,
     });
-    let btrfs = Btrfs {
+    Ok(Btrfs {
         label: cut(&spec.label, 255).to_owned(),
         uuid: *spec.uuid.as_bytes(),
         sector: spec.sector.max(4096),
         time: time(spec),
         subvolumes: subvolumes.collect(),
         default: spec.default_subvolume.map(|path| path.as_bytes().to_vec()),
-    };
-    let file = open(image)?;
-    btrfs.write(tree, &file)?;
-    Ok(file.sync_data().map_err(WriteError::Target)?)
+    })
 }
 
 fn format_ext(spec: &Spec<'_>, image: &Path) -> Result<(), PopulateError> {
@@ -168,7 +191,80 @@ fn cut(label: &str, most: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use blockdev::tool::SearchPath;
+
     use super::*;
+
+    fn spec<'a>(format: &str, search: &'a SearchPath, scratch: &'a Path) -> Spec<'a> {
+        Spec {
+            format: crate::definition::Format::from_name(format),
+            label: "a-label-that-is-long".to_owned(),
+            uuid: uuid::Uuid::from_u128(0x1111_2222_3333_4444_5555_6666_7777_8888),
+            sector: 4096,
+            compression: None,
+            subvolumes: &[],
+            default_subvolume: None,
+            fsverity: false,
+            discard: false,
+            time: 1_700_000_000,
+            options: &[],
+            search,
+            scratch,
+        }
+    }
+
+    /// Builds twice, a second apart, and returns the image's bytes: equal both times.
+    fn built(format: &str, tree: Option<&Tree>) -> Vec<u8> {
+        let dir = tempfile::tempdir().unwrap();
+        let search = SearchPath::new(None);
+        let image = |name: &str| {
+            let path = dir.path().join(name);
+            let file = std::fs::File::create(&path).unwrap();
+            file.set_len(320 << 20).unwrap();
+            build(&spec(format, &search, dir.path()), tree, &path).unwrap();
+            std::fs::read(path).unwrap()
+        };
+        let first = image("1");
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        assert!(first == image("2"), "{format}");
+        first
+    }
+
+    #[test]
+    fn images_do_not_depend_on_the_clock() {
+        let search = SearchPath::new(None);
+        let mut tree = empty(&spec("xfs", &search, Path::new("/")));
+        let id = tree.add(filetree::Inode {
+            metadata: Metadata::default(),
+            kind: filetree::Kind::Fifo,
+        });
+        let name = filetree::Name::new(b"a name").unwrap();
+        assert!(tree.link(filetree::InodeId::ROOT, name, id));
+        let xfs = built("xfs", Some(&tree));
+        assert_eq!(xfs[108..120], *b"a-label-that");
+        let btrfs = built("btrfs", Some(&tree));
+        assert!(btrfs[(64 << 10) + 299..].starts_with(b"a-label-that-is-long\0"));
+        built("btrfs", None);
+        let wanted = size(&spec("btrfs", &search, Path::new("/")), &tree).unwrap();
+        assert!(wanted.is_some_and(|size| size < 32 << 20), "{wanted:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_filled_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let search = SearchPath::new(None);
+        let path = dir.path().join("image");
+        let tree = empty(&spec("xfs", &search, Path::new("/")));
+        for format in ["f2fs", "unheard-of"] {
+            let error = build(&spec(format, &search, dir.path()), Some(&tree), &path);
+            assert!(
+                matches!(error, Err(PopulateError::Unmountable { .. })),
+                "{format}"
+            );
+        }
+        let error = build(&spec("unheard-of", &search, dir.path()), None, &path).unwrap_err();
+        assert!(error.to_string().contains("mkfs.unheard-of"), "{error}");
+    }
 
     #[test]
     fn labels_are_cut_between_characters() {

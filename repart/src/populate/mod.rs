@@ -143,8 +143,11 @@ pub fn sizing(spec: &Spec<'_>, tree: &Tree) -> Result<Sizing, PopulateError> {
     if let Some(size) = known.flatten() {
         return Ok(Sizing::Known(size));
     }
+    if let Some(size) = mkfs::size(spec, tree)? {
+        return Ok(Sizing::Known(size));
+    }
     Ok(match &spec.format {
-        Format::Squashfs | Format::Erofs | Format::Btrfs => Sizing::ByBuilding {
+        Format::Squashfs | Format::Erofs => Sizing::ByBuilding {
             at_most: bound(tree),
         },
         // What its program cannot be asked, generous arithmetic answers.

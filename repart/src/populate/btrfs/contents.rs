@@ -20,6 +20,8 @@ use super::{Btrfs, tree_id};
 const LONGEST_INLINE: u64 = 2048;
 /// The largest extent.
 const LARGEST_EXTENT: u64 = 128 << 20;
+/// Bytes copied at once.
+const STEP: u64 = 1 << 20;
 /// The owner of checksums.
 const CSUMS: u64 = 0u64.wrapping_sub(10);
 /// Checksums in one item, at most.
@@ -140,60 +142,124 @@ impl<'a> Contents<'a> {
         }
     }
 
-    /// Copies all data to the image, and adds the items that say where it is.
-    pub(super) fn write(&mut self, image: &File, space: &mut Space) -> Result<(), WriteError> {
+    /// Copies all data to the image, where there is one, and adds the items that say where it is.
+    pub(super) fn write(
+        &mut self,
+        image: Option<&File>,
+        space: &mut Space,
+    ) -> Result<(), WriteError> {
         let mut csums = Csums::default();
         let mut room = Room { chunk: 0 };
-        for (tree, number, id, sums) in std::mem::take(&mut self.files) {
-            let Some(content) = self.content(id) else {
+        for file in std::mem::take(&mut self.files) {
+            let Some(content) = self.content(file.2) else {
                 continue;
             };
-            let open = content.open()?;
-            let mut buffer = Vec::new();
-            for (start, end) in ranges(content, self.sector) {
-                let mut at = start;
-                while at < end {
-                    let (address, place, length) = room.take((end - at).min(LARGEST_EXTENT), space);
-                    if length == 0 {
-                        return Err(WriteError::Parameters(
-                            "the data has no room left".to_owned(),
-                        ));
-                    }
-                    let extent = DataExtent {
-                        root: self.trees[tree].owner,
-                        inode: number,
-                        offset: at,
-                        start: address,
-                        length,
-                    };
-                    self.trees[tree].add(Key(number, kind::EXTENT_DATA, at), extent.in_file());
-                    self.extents.push(extent);
-                    let mut done = 0;
-                    while done < length {
-                        let step = (length - done).min(1 << 20);
-                        buffer.clear();
-                        buffer.resize(usize::try_from(step).unwrap_or(0), 0);
-                        let live = content.size().saturating_sub(at + done).min(step);
-                        let live = usize::try_from(live).unwrap_or(0);
-                        open.read_exact_at(&mut buffer[..live], at + done)?;
-                        image
-                            .write_all_at(&buffer, place + done)
-                            .map_err(WriteError::Target)?;
-                        if sums {
-                            csums.add(address + done, &buffer, self.sector);
-                        }
-                        done += step;
-                    }
-                    at += length;
-                }
+            let mut copy = Copy::new(content, image)?;
+            for extent in self.place(&file, content, &mut room, space)? {
+                copy.extent(&extent, file.3.then_some(&mut csums), self.sector)?;
             }
-            open.finish()?;
+            copy.finish()?;
         }
         for tree in &mut self.trees {
             tree.all.sort_by_key(|item| item.0);
         }
         self.trees.push(csums.items());
         Ok(())
+    }
+
+    /// Takes space for one file, and notes it in both trees.
+    fn place(
+        &mut self,
+        (tree, number, _, _): &(usize, u64, InodeId, bool),
+        content: &Content,
+        room: &mut Room,
+        space: &mut Space,
+    ) -> Result<Vec<Placed>, WriteError> {
+        let mut placed = Vec::new();
+        for (mut at, end) in ranges(content, self.sector) {
+            while at < end {
+                let (address, place, length) = room.take((end - at).min(LARGEST_EXTENT), space);
+                if length == 0 {
+                    return Err(WriteError::Parameters(
+                        "the data has no room left".to_owned(),
+                    ));
+                }
+                let extent = DataExtent {
+                    root: self.trees[*tree].owner,
+                    inode: *number,
+                    offset: at,
+                    start: address,
+                    length,
+                };
+                self.trees[*tree].add(Key(*number, kind::EXTENT_DATA, at), extent.in_file());
+                self.extents.push(extent);
+                placed.push(Placed { extent, place });
+                at += length;
+            }
+        }
+        Ok(placed)
+    }
+}
+
+/// An extent with its place on the device.
+struct Placed {
+    extent: DataExtent,
+    place: u64,
+}
+
+/// The copying of one file; without an image nothing is read, and all counts as zeros.
+struct Copy<'c> {
+    content: &'c Content,
+    to: Option<(filetree::OpenContent, &'c File)>,
+    buffer: Vec<u8>,
+}
+
+impl<'c> Copy<'c> {
+    fn new(content: &'c Content, image: Option<&'c File>) -> Result<Self, WriteError> {
+        let to = match image {
+            Some(image) => Some((content.open()?, image)),
+            None => None,
+        };
+        Ok(Self {
+            content,
+            to,
+            buffer: Vec::new(),
+        })
+    }
+
+    fn extent(
+        &mut self,
+        Placed { extent, place }: &Placed,
+        mut csums: Option<&mut Csums>,
+        sector: u64,
+    ) -> Result<(), WriteError> {
+        let mut done = 0;
+        while done < extent.length {
+            let step = (extent.length - done).min(STEP);
+            self.buffer.clear();
+            self.buffer.resize(usize::try_from(step).unwrap_or(0), 0);
+            let at = extent.offset + done;
+            if let Some((open, image)) = &self.to {
+                // What is behind the end of the file stays zero.
+                let live = self.content.size().saturating_sub(at).min(step);
+                let live = usize::try_from(live).unwrap_or(0);
+                open.read_exact_at(&mut self.buffer[..live], at)?;
+                let written = image.write_all_at(&self.buffer, place + done);
+                written.map_err(WriteError::Target)?;
+            }
+            if let Some(csums) = &mut csums {
+                csums.add(extent.start + done, &self.buffer, sector);
+            }
+            done += step;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), WriteError> {
+        match self.to {
+            Some((open, _)) => Ok(open.finish()?),
+            None => Ok(()),
+        }
     }
 }
 

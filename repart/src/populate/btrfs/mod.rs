@@ -71,11 +71,24 @@ impl Btrfs {
     /// Writes the file system to `image`, which reads as zeros, as large as the image is.
     pub fn write(&self, tree: &Tree, image: &File) -> Result<(), WriteError> {
         let size = image.metadata().map_err(WriteError::Target)?.len();
-        let size = size / self.sector * self.sector;
-        self.write_sized(tree, image, size)
+        self.write_within(tree, Some(image), size / self.sector * self.sector)?;
+        Ok(())
     }
 
-    fn write_sized(&self, tree: &Tree, image: &File, size: u64) -> Result<(), WriteError> {
+    /// The bytes of the smallest image that [`Btrfs::write`] can fill with `tree`. Reads only the files
+    /// that are kept within the metadata.
+    pub fn size(&self, tree: &Tree) -> Result<u64, WriteError> {
+        // The layout does not depend on what is behind it.
+        self.write_within(tree, None, 1 << 60)
+    }
+
+    /// Writes to the image, or only lays out and returns the size that the outcome needs.
+    fn write_within(
+        &self,
+        tree: &Tree,
+        image: Option<&File>,
+        size: u64,
+    ) -> Result<u64, WriteError> {
         if !matches!(self.sector, 4096 | 8192 | 16384) || self.label.len() > 255 {
             let what = format!(
                 "btrfs cannot have sectors of {} bytes, or this label",
@@ -143,9 +156,9 @@ struct Placed {
 impl Build<'_> {
     fn finish(
         mut self,
-        image: &File,
+        image: Option<&File>,
         too_small: impl Fn(u64) -> WriteError,
-    ) -> Result<(), WriteError> {
+    ) -> Result<u64, WriteError> {
         // Sizes first: the extent tree has an item for each block, its own too.
         let mut fixed = std::mem::take(&mut self.contents.trees);
         fixed.extend([self.uuid_tree(), self.relocation_tree()]);
@@ -161,6 +174,10 @@ impl Build<'_> {
             .iter()
             .position(|chunk| chunk.profile & METADATA != 0);
         let metadata = metadata.ok_or_else(|| too_small(wanted))?;
+
+        let Some(image) = image else {
+            return Ok(self.space.end());
+        };
 
         fixed.push(self.dev_tree());
         let counted: u64 = fixed.iter().map(Items::blocks).sum();
@@ -200,7 +217,8 @@ impl Build<'_> {
             items: extents,
             first: extents_first,
         });
-        self.write_trees(image, &placed, roots_first)
+        self.write_trees(image, &placed, roots_first)?;
+        Ok(self.space.size)
     }
 
     /// Blocks of an extent tree for `others` blocks of other trees, and a few to spare.

@@ -70,6 +70,11 @@ impl Space {
         Some(())
     }
 
+    /// The byte behind all that has been taken.
+    pub(super) fn end(&self) -> u64 {
+        self.next
+    }
+
     fn end_of_run(&self) -> u64 {
         let copy = COPIES.into_iter().find(|copy| *copy >= self.next);
         copy.unwrap_or(u64::MAX).min(self.size)

@@ -175,6 +175,28 @@ fn an_empty_file_system_is_sound() {
 }
 
 #[test]
+fn the_smallest_one_is_sound_and_has_its_size() {
+    let dir = tempfile::tempdir().unwrap();
+    for (at, (tree, most)) in [(Tree::new(metadata(0o755)), 24), (tree(), 40)]
+        .iter()
+        .enumerate()
+    {
+        let path = dir.path().join(format!("{at}"));
+        let size = btrfs().size(tree).unwrap();
+        built(&btrfs(), tree, &path, size).unwrap();
+        let error = built(
+            &btrfs(),
+            tree,
+            &path.with_extension("small"),
+            size - (1 << 20),
+        );
+        assert!(matches!(error, Err(WriteError::TooSmall { .. })));
+        assert!(size < most << 20, "{size}");
+        check(&path);
+    }
+}
+
+#[test]
 fn subvolumes_are_trees_of_their_own() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("image");
