@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::device::BlockDevice;
-use crate::file::{FileDevice, OpenFailure};
+use crate::file::{FileDevice, OpenFailure, wrong_kind};
 use crate::lock::{LockKind, lock};
 
 const MODE: u32 = 0o666; // less the umask
@@ -36,6 +36,10 @@ pub struct NewImage {
 pub enum CreateError {
     #[error("{} exists already; remove it, or say --empty=force to write over it", .0.display())]
     Exists(PathBuf),
+    #[error("{} is {kind}; give the name of the image file to make", path.display())]
+    WrongKind { path: PathBuf, kind: &'static str },
+    #[error("there is no folder {}; make it first", .0.display())]
+    NoFolder(PathBuf),
     #[error("{} is no name for a file", .0.display())]
     NoName(PathBuf),
     #[error("cannot {action} {}", path.display())]
@@ -67,9 +71,10 @@ impl Drop for Temporary {
 impl NewImage {
     /// Begins an image of `size` bytes of zeros that is to appear as `target`, which must not exist.
     pub fn create(target: &Path, size: Bytes, sector: SectorSize) -> Result<Self, CreateError> {
+        refuse_existing(target)?;
         let folder = folder_of(target)?;
-        if fs::symlink_metadata(target).is_ok() {
-            return Err(CreateError::Exists(target.to_owned()));
+        if matches!(folder.try_exists(), Ok(false)) {
+            return Err(CreateError::NoFolder(folder.to_owned()));
         }
         let failed = failure("create", target);
         let (file, temporary) = match nameless(folder).map_err(&failed)? {
@@ -133,6 +138,19 @@ impl NewImage {
         // Not every file system can flush a directory; the file itself is safe.
         let _ = folder_of(&self.target).map(|folder| File::open(folder).and_then(|f| f.sync_all()));
         Ok(self.device)
+    }
+}
+
+fn refuse_existing(target: &Path) -> Result<(), CreateError> {
+    let Ok(link) = fs::symlink_metadata(target) else {
+        return Ok(());
+    };
+    // A link that leads nowhere is in the way, too.
+    let metadata = fs::metadata(target).unwrap_or(link);
+    let path = target.to_owned();
+    match wrong_kind(metadata.file_type()) {
+        Some(kind) => Err(CreateError::WrongKind { path, kind }),
+        None => Err(CreateError::Exists(path)),
     }
 }
 
@@ -272,6 +290,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("no/x.raw");
         let error = NewImage::create(&target, Bytes::new(512), SectorSize::S512).unwrap_err();
-        assert!(error.to_string().contains("no/x.raw"), "{error}");
+        let CreateError::NoFolder(missing) = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(*missing, folder.path().join("no"));
+    }
+
+    #[test]
+    fn nobody_is_told_to_remove_what_is_no_image() {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, kind) in [
+            (folder.path(), "a directory"),
+            (Path::new("/"), "a directory"),
+            (Path::new(".."), "a directory"),
+            (Path::new("/dev/null"), "a character device"),
+        ] {
+            let error = NewImage::create(path, Bytes::new(512), SectorSize::S512).unwrap_err();
+            assert!(error.to_string().contains(kind), "{error}");
+        }
     }
 }

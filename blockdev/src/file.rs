@@ -345,9 +345,13 @@ fn open_checked(path: &Path, access: Access) -> Result<File, OpenFailure> {
 }
 
 fn check_kind(metadata: &std::fs::Metadata) -> Result<(), OpenFailure> {
-    let kind = metadata.file_type();
-    let wrong = if kind.is_file() || kind.is_block_device() {
-        return Ok(());
+    wrong_kind(metadata.file_type()).map_or(Ok(()), |kind| Err(OpenFailure::WrongKind(kind)))
+}
+
+/// What stands in an image's place, where it is neither a file nor a block device.
+pub(crate) fn wrong_kind(kind: std::fs::FileType) -> Option<&'static str> {
+    Some(if kind.is_file() || kind.is_block_device() {
+        return None;
     } else if kind.is_dir() {
         "a directory"
     } else if kind.is_fifo() {
@@ -358,8 +362,7 @@ fn check_kind(metadata: &std::fs::Metadata) -> Result<(), OpenFailure> {
         "a character device"
     } else {
         "no file that holds data"
-    };
-    Err(OpenFailure::WrongKind(wrong))
+    })
 }
 
 fn device_sector(file: &File, asked: Option<SectorSize>) -> Result<SectorSize, OpenFailure> {

@@ -54,13 +54,14 @@ impl Failure {
         self
     }
 
-    /// The error and its causes, outermost first, without repeats.
+    /// The error and its causes, outermost first, without what the message before says already.
     pub(crate) fn chain(&self) -> Vec<String> {
-        let mut causes = Vec::new();
+        let mut causes: Vec<String> = Vec::new();
         let mut next: Option<&(dyn Error + 'static)> = Some(self.error.as_ref());
         while let Some(error) = next {
             let text = error.to_string();
-            if causes.last() != Some(&text) {
+            let said = causes.last().is_some_and(|last| last.ends_with(&text));
+            if !said {
                 causes.push(text);
             }
             next = error.source();

@@ -355,7 +355,7 @@ pub(crate) fn types(
 /// The exit code and hint that go with an error.
 fn failure(error: SessionError) -> Failure {
     let exit = match &error {
-        SessionError::Plan(plan) if plan.exit() == ExitClass::NotForUs => Exit::NoLabel,
+        SessionError::Plan { source, .. } if source.exit() == ExitClass::NotForUs => Exit::NoLabel,
         _ => Exit::Failure,
     };
     Failure::from(error).with_exit(exit)

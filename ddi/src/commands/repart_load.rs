@@ -59,6 +59,10 @@ fn copies(args: &RepartArgs) -> Result<Vec<Definition>, Failure> {
         .unwrap_or(Grain::DEFAULT);
     let mut definitions = Vec::new();
     for path in &args.copying.copy_from {
+        if matches!(path.try_exists(), Ok(false)) {
+            let path = path.display();
+            return Err(Failure::message(format!("--copy-from={path} is not there")));
+        }
         let target = Target::open(path, EmptyMode::Refuse, false, None)?;
         let Some(table) = target.old() else {
             return Err(Failure::message(format!(

@@ -14,6 +14,7 @@ use crate::values::Tristate;
 /// Refuses what cannot be served.
 pub(crate) fn check(args: &RepartArgs) -> Result<(), Failure> {
     not_yet(args)?;
+    folders(args)?;
     sizes(args)?;
     combinations(args)
 }
@@ -84,6 +85,29 @@ fn not_yet(args: &RepartArgs) -> Result<(), Failure> {
 fn is_block_device(path: &Path) -> bool {
     path.metadata()
         .is_ok_and(|metadata| metadata.file_type().is_block_device())
+}
+
+/// A mistyped folder must not end as an empty image.
+fn folders(args: &RepartArgs) -> Result<(), Failure> {
+    let given = [
+        ("--copy-source=", &args.copying.copy_source),
+        ("--root=", &args.configuration.root),
+    ];
+    for (option, path) in given {
+        let Some(path) = path else { continue };
+        match path.metadata() {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => {
+                let text = format!("{option}{} is not a directory", path.display());
+                return Err(Failure::message(text));
+            }
+            Err(error) => {
+                let text = format!("cannot open {option}{}: {error}", path.display());
+                return Err(Failure::message(text));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn sizes(args: &RepartArgs) -> Result<(), Failure> {

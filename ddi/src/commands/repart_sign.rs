@@ -2,7 +2,7 @@
 
 use repart::build::sign::Signing;
 use veritysetup::signature::{
-    Certificate, CertificateSource, JoinSignature, KeySource, Openssl, Signer,
+    Certificate, CertificateSource, JoinSignature, KeySource, Openssl, SignatureError, Signer,
 };
 
 use super::repart_args;
@@ -45,13 +45,8 @@ pub(crate) fn signing(args: &repart_args::Signing) -> Result<Signing, Failure> {
                 .unwrap_or("file")
                 .parse()?;
             let pin = passphrase();
-            Some(Signer::load(
-                name,
-                &source,
-                certificate,
-                pin.as_deref(),
-                &openssl(),
-            )?)
+            let signer = Signer::load(name, &source, certificate, pin.as_deref(), &openssl());
+            Some(signer.map_err(key_failure)?)
         }
     };
     Ok(Signing {
@@ -59,6 +54,17 @@ pub(crate) fn signing(args: &repart_args::Signing) -> Result<Signing, Failure> {
         fingerprint,
         joined,
     })
+}
+
+fn key_failure(error: SignatureError) -> Failure {
+    let locked = matches!(&error, SignatureError::Encrypted(_));
+    let failure = Failure::from(error);
+    match locked {
+        true => failure.with_hint(
+            "give its passphrase in the environment variable PIN or in the credential repart.private-key-pin",
+        ),
+        false => failure,
+    }
 }
 
 fn load_certificate(name: &str, args: &repart_args::Signing) -> Result<Certificate, Failure> {

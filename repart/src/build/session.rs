@@ -46,8 +46,8 @@ pub enum SessionError {
     Target(#[from] TargetError),
     #[error("{file}: {source}", file = file.display())]
     Source { file: PathBuf, source: SourceError },
-    #[error(transparent)]
-    Plan(#[from] PlanError),
+    #[error("{}: {source}", disk.display())]
+    Plan { disk: PathBuf, source: PlanError },
     #[error("the plan would break what it must keep, so nothing was changed; this is a bug in ddi")]
     Check(#[from] CheckError),
     #[error("cannot collect the contents of {file}", file = file.display())]
@@ -152,7 +152,13 @@ impl<'a> Session<'a> {
     ) -> Result<Plan, SessionError> {
         self.stage(random, watch)?;
         let survey = self.survey();
-        let plan = self.plan_now(random)?;
+        let plan = self.plan_now(random).map_err(|source| {
+            let disk = self.target.as_ref().map(|target| target.path().to_owned());
+            SessionError::Plan {
+                disk: disk.unwrap_or_default(),
+                source,
+            }
+        })?;
         plan::check(&plan, &survey)?;
         self.require_boot_catalog(&plan)?;
         Ok(plan)

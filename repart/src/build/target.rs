@@ -25,6 +25,7 @@ pub struct Target {
 enum Disk {
     New(NewImage),
     Existing(FileDevice),
+    Given(Box<dyn BlockDevice>),
 }
 
 /// Why a target cannot be worked on.
@@ -80,6 +81,23 @@ impl Target {
         if empty != EmptyMode::Create {
             target.look(empty, sector.is_some())?;
         }
+        Ok(target)
+    }
+
+    /// Takes a disk that is open already, with the sectors it says it has, and reads its partition
+    /// table. `path` is where files beside it go.
+    pub fn on(
+        device: Box<dyn BlockDevice>,
+        path: &Path,
+        empty: EmptyMode,
+    ) -> Result<Self, TargetError> {
+        let mut target = Self {
+            disk: Disk::Given(device),
+            path: path.to_owned(),
+            found: None,
+            label: FoundLabel::None,
+        };
+        target.look(empty, true)?;
         Ok(target)
     }
 
@@ -142,6 +160,7 @@ impl Target {
         match &self.disk {
             Disk::New(image) => image.device_ref(),
             Disk::Existing(device) => device,
+            Disk::Given(device) => device.as_ref(),
         }
     }
 
@@ -150,6 +169,7 @@ impl Target {
         match &mut self.disk {
             Disk::New(image) => image.device(),
             Disk::Existing(device) => device,
+            Disk::Given(device) => device.as_mut(),
         }
     }
 
