@@ -7,7 +7,7 @@ CARGO ?= cargo
 # Names the binary answers to.
 NAMES = systemd-repart systemd-dissect
 
-.PHONY: demo test build check bench fuzz peer-test install clean
+.PHONY: build demo test check bench fuzz peer-test install clean
 
 build:
 	@scripts/setup build
@@ -20,7 +20,6 @@ test:
 	@scripts/setup test
 	@scripts/check
 	$(CARGO) test --workspace --locked
-	@scripts/acceptance
 
 check:
 	@scripts/setup test
@@ -31,7 +30,7 @@ bench: build
 	@scripts/bench
 
 fuzz:
-	@scripts/setup build
+	@scripts/setup fuzz
 	@scripts/fuzz $(SECONDS_PER_FUZZ_TARGET)
 
 peer-test:
@@ -51,5 +50,6 @@ install: build
 	done
 
 clean:
+	@scripts/peer-root --unmount
 	$(CARGO) clean
 	rm -rf demo
