@@ -272,7 +272,7 @@ fn job(args: &RepartArgs, wanted: DefinitionSet, target: Option<&Target>) -> Res
             empty: args.empty(),
             size: args.size(),
             factory_reset: args.reset.factory_reset.unwrap_or(false),
-            defer: defer(args, architecture)?,
+            defer: defer(args)?,
             fs_sector: asked.map_or(4096, SectorSize::get),
         },
         wanted,
@@ -322,14 +322,18 @@ fn el_torito(args: &RepartArgs) -> Result<Option<Identifiers>, Failure> {
     Ok(options.el_torito.unwrap_or(false).then_some(names))
 }
 
-fn defer(args: &RepartArgs, native: image_specs::arch::Architecture) -> Result<Defer, Failure> {
-    let list = args
-        .partitions
-        .defer_partitions
-        .as_deref()
-        .unwrap_or_default();
+/// Types are those of this machine, then moved to `--architecture=` where that has such a type.
+fn defer(args: &RepartArgs) -> Result<Defer, Failure> {
+    let list = args.partitions.defer_partitions.as_deref();
+    let asked = args.operation.architecture;
+    let moved = |kind: PartitionType| {
+        asked
+            .and_then(|arch| kind.with_architecture(arch))
+            .unwrap_or(kind)
+    };
+    let types = types(list.unwrap_or_default(), surroundings::architecture()?)?;
     Ok(Defer {
-        types: types(list, native)?,
+        types: types.into_iter().map(moved).collect(),
         empty: args.partitions.defer_partitions_empty.unwrap_or(false),
         factory_reset: args
             .partitions
