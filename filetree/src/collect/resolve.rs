@@ -50,13 +50,9 @@ pub(super) fn resolve<T: Clone, E>(
             return Err(Lost::NotDirectory);
         }
         if name == ".." {
-            match missing.pop() {
-                Some(_) => (),
-                None if above.len() > 1 => {
-                    above.pop();
-                    done.pop();
-                }
-                None => (),
+            if missing.pop().is_none() && above.len() > 1 {
+                above.pop();
+                done.pop();
             }
             continue;
         }

@@ -386,10 +386,20 @@ impl Walk<'_, '_> {
                 );
             }
         }
+        self.describe_all(order, &numbers, names, one.no_cow)
+    }
+
+    fn describe_all(
+        &mut self,
+        order: Vec<(InodeId, Vec<u8>)>,
+        numbers: &HashMap<InodeId, u64>,
+        mut names: BTreeMap<u64, Vec<Reference>>,
+        no_cow: bool,
+    ) -> Result<(), WriteError> {
         for (id, path) in order {
             let number = numbers[&id];
             let references = names.remove(&number).unwrap_or_default();
-            self.describe((id, number), &references, one.no_cow)
+            self.describe((id, number), &references, no_cow)
                 .map_err(|what| unsupported(&path, &what))?;
         }
         Ok(())

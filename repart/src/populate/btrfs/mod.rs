@@ -180,20 +180,7 @@ impl Build<'_> {
         };
 
         fixed.push(self.dev_tree());
-        let counted: u64 = fixed.iter().map(Items::blocks).sum();
-        let root_blocks = self.root_tree(&fixed_roots(&fixed)).blocks();
-        let free_blocks = self.free_space_tree().blocks();
-        let mut own = 1;
-        loop {
-            let needed = self
-                .extent_tree(counted + root_blocks + free_blocks + own, &[])
-                .blocks();
-            if needed <= own {
-                break;
-            }
-            own = needed;
-        }
-        let total = counted + root_blocks + free_blocks + own;
+        let (own, total) = self.count(&fixed);
         self.use_blocks(metadata, total);
         self.space.chunks[0].used = self.chunk_tree().blocks() * NODE;
 
@@ -219,6 +206,24 @@ impl Build<'_> {
         });
         self.write_trees(image, &placed, roots_first)?;
         Ok(self.space.size)
+    }
+
+    /// How many blocks the extent tree takes, and all trees in the metadata do.
+    fn count(&self, fixed: &[Items]) -> (u64, u64) {
+        let counted: u64 = fixed.iter().map(Items::blocks).sum();
+        let root_blocks = self.root_tree(&fixed_roots(fixed)).blocks();
+        let free_blocks = self.free_space_tree().blocks();
+        let mut own = 1;
+        loop {
+            let needed = self
+                .extent_tree(counted + root_blocks + free_blocks + own, &[])
+                .blocks();
+            if needed <= own {
+                break;
+            }
+            own = needed;
+        }
+        (own, counted + root_blocks + free_blocks + own)
     }
 
     /// Blocks of an extent tree for `others` blocks of other trees, and a few to spare.
