@@ -14,10 +14,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use blockdev::file::OpenError;
-use blockdev::tool::{SearchPath, ToolError};
+use blockdev::tool::{SearchPath, Tool, ToolError};
 use blockdev::{BlockDevice, DeviceError};
 use filetree::{Inode, InodeId, Kind, Timestamp, Tree, WriteError, Writer};
-use image_specs::units::Extent;
+use image_specs::units::{Bytes, Extent};
 use squashfs::{Compression, SquashfsWriter};
 use uuid::Uuid;
 
@@ -26,6 +26,7 @@ use crate::definition::{Definition, Format, Subvolume};
 use crate::plan::PlannedPartition;
 use crate::window::Window;
 use erofs::Erofs;
+use erofs::compressed::Compression as Compressed;
 use swap::SwapWriter;
 use vfat::VfatWriter;
 
@@ -184,6 +185,15 @@ pub fn write(
         }
         return Ok(size);
     }
+    if let (Format::Erofs, Some((algorithm, level))) = (&spec.format, spec.compression) {
+        let options = spec.options;
+        let compression = Compressed {
+            algorithm,
+            level,
+            options,
+        };
+        return compressed_erofs(spec, tree, (device, extent), compression);
+    }
     let bare = spec.format != Format::Xfs && is_bare(tree);
     by_program(spec, (!bare).then_some(tree), device, extent)
 }
@@ -218,6 +228,33 @@ fn vfat_writer(spec: &Spec<'_>) -> Result<VfatWriter, PopulateError> {
         timestamp(spec.time),
     );
     Ok(VfatWriter::new(parameters.with_mkfs_options(spec.options)?))
+}
+
+fn compressed_erofs(
+    spec: &Spec<'_>,
+    tree: &Tree,
+    (device, extent): (&mut dyn BlockDevice, Extent),
+    compression: Compressed<'_>,
+) -> Result<u64, PopulateError> {
+    let failed = |source| PopulateError::Scratch {
+        path: spec.scratch.to_owned(),
+        source,
+    };
+    let folder = tempfile::Builder::new()
+        .prefix(".#ddi")
+        .tempdir_in(spec.scratch)
+        .map_err(failed)?;
+    let program = Tool::MkfsErofs.require(spec.search)?;
+    let writer = Erofs::new(spec.uuid, timestamp(spec.time));
+    let image = writer.write_compressed(&program, tree, folder.path(), compression)?;
+    let file = std::fs::File::open(image).map_err(failed)?;
+    let needed = file.metadata().map_err(failed)?.len();
+    let available = extent.size.get();
+    if needed > available {
+        return Err(WriteError::TooSmall { needed, available }.into());
+    }
+    device.copy_from(&file, 0, extent.start, Bytes::new(needed))?;
+    Ok(needed)
 }
 
 /// Has the format's program make the file system in a scratch file, and moves it in.

@@ -6,6 +6,7 @@
 //! files is read.
 
 mod chunks;
+pub mod compressed;
 mod directory;
 mod disk;
 mod plan;

@@ -265,3 +265,36 @@ proptest! {
         prop_assert_eq!(unpacked, tree.inode(InodeId::ROOT).entries().unwrap().len());
     }
 }
+
+#[test]
+fn compressed_images_hold_the_same() {
+    use blockdev::tool::{SearchPath, Tool};
+    let folder = tempfile::tempdir().unwrap();
+    let program = Tool::MkfsErofs.require(&SearchPath::new(None)).unwrap();
+    let compression = compressed::Compression {
+        algorithm: "lz4hc",
+        level: Some("9"),
+        options: &[],
+    };
+    // Version 1.5 fails on names of 255 bytes.
+    let mut tree = Tree::new(metadata(0o755));
+    let bytes: Vec<u8> = (0u8..=250).cycle().take(3_000_000).collect();
+    let content = Kind::File(Content::from_bytes(bytes));
+    let file = add(&mut tree, InodeId::ROOT, b"file3000000", content);
+    tree.inode_mut(file).metadata.uid = 70000;
+    let mut images = Vec::new();
+    for name in ["one", "two"] {
+        let folder = folder.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        match writer().write_compressed(&program, &tree, &folder, compression) {
+            Ok(image) => images.push(std::fs::read(image).unwrap()),
+            Err(error) => assert!(error.to_string().contains("1.7 or newer"), "{error}"),
+        }
+    }
+    if let [one, two] = &images[..] {
+        assert!(one == two);
+        extract(one, folder.path());
+        let unpacked = std::fs::read(folder.path().join("x/file3000000")).unwrap();
+        assert_eq!(unpacked.len(), 3_000_000);
+    }
+}
