@@ -131,6 +131,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn step(&mut self, step: &Step) -> Result<(), StepError> {
         match step {
+            Step::Mend => self.mend(),
             Step::Resize(size) => Ok(self.device.set_size(*size)?),
             Step::ClearSignatures => {
                 let disk = Extent::new(Bytes::ZERO, self.device.size());
@@ -315,6 +316,13 @@ impl<'a> Run<'a> {
         Ok(self.device.write_all_at(&sectors, eltorito::OFFSET)?)
     }
 
+    fn mend(&mut self) -> Result<(), StepError> {
+        match self.materials.old {
+            Some(old) => Ok(blockdev::table::commit(self.device, old, Commit::Update)?),
+            None => Ok(()),
+        }
+    }
+
     fn commit(&mut self) -> Result<(), StepError> {
         let new = table::planned(&self.applied.plan, self.materials.old)?;
         let over = match self.applied.plan.table.from_scratch {
@@ -357,6 +365,7 @@ impl<'a> Run<'a> {
             format.map_or_else(String::new, |format| format.name().to_owned())
         };
         match step {
+            Step::Mend => format!("mending the partition table of {}", self.device.name()),
             Step::Resize(size) => format!("resizing {} to {size}", self.device.name()),
             Step::ClearSignatures => format!("clearing old signatures of {}", self.device.name()),
             Step::Zero(extent) => {

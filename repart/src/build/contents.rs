@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use filetree::collect::{self, CollectError, Copy, Notice, Owner, Rules};
 use filetree::{Content, Inode, Kind, Metadata, Name, Timestamp, Tree};
 use image_specs::partition::Designator;
+use image_specs::units::Bytes;
 
 use super::job::Job;
 use crate::definition::{Definition, Format};
@@ -163,6 +164,18 @@ fn validate_xattrs(
         ))
     })
     .collect()
+}
+
+/// Bytes of all files' data, less their holes.
+pub(super) fn allocated(tree: &Tree) -> Bytes {
+    let data = tree.ids().filter_map(|id| match &tree.inode(id).kind {
+        Kind::File(content) => Some(content.data()),
+        _ => None,
+    });
+    let sizes = data
+        .flatten()
+        .map(|range| Bytes::new(range.end.saturating_sub(range.start)));
+    sizes.fold(Bytes::ZERO, Bytes::saturating_add)
 }
 
 /// Sorted, once each, every one followed by a NUL; `None` for none.

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use blockdev::space;
+use blockdev::table::TableCopy;
 use filetree::collect::CollectError;
 use filetree::{Notice, Tree};
 use image_specs::eltorito;
@@ -77,7 +79,7 @@ pub enum SessionError {
     #[error(transparent)]
     Split(#[from] split::SplitError),
     #[error(transparent)]
-    Space(#[from] blockdev::space::SpaceError),
+    Space(#[from] space::SpaceError),
     #[error("--el-torito=yes needs an ESP to boot; add a definition with Type=esp")]
     NoEsp,
     #[error(
@@ -388,8 +390,9 @@ impl<'a> Session<'a> {
         self.fill(&plan)?;
         self.prepare_overlay(&plan)?;
         let placed = self.keep_in_place(&plan)?;
+        self.require_space(&plan)?;
         let job = self.job;
-        let steps = steps::steps(job, &plan, &placed);
+        let steps = steps::steps(job, &plan, &placed, self.is_damaged());
         let Some(mut target) = self.target.take() else {
             return Ok(Applied::nothing(plan));
         };
@@ -433,6 +436,45 @@ impl<'a> Session<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the table that was found stands only in its backup.
+    fn is_damaged(&self) -> bool {
+        let found = self.target.as_ref().and_then(Target::found);
+        found.is_some_and(|found| found.copy == TableCopy::Backup)
+    }
+
+    /// Refuses to begin what the file system of the target has no room for.
+    fn require_space(&self, plan: &Plan) -> Result<(), SessionError> {
+        let Some(target) = self.target.as_ref() else {
+            return Ok(());
+        };
+        let needed = plan
+            .partitions
+            .iter()
+            .filter(|partition| partition.is_to_write())
+            .filter_map(|partition| Some(self.bytes_to_write(partition.definition?)))
+            .fold(Bytes::ZERO, Bytes::saturating_add);
+        let folder = target
+            .path()
+            .parent()
+            .filter(|folder| *folder != Path::new(""));
+        Ok(space::require(folder.unwrap_or(Path::new(".")), needed)?)
+    }
+
+    /// What filling a partition takes of the target's file system; holes take nothing.
+    fn bytes_to_write(&self, definition: usize) -> Bytes {
+        match (
+            self.staged.get(definition),
+            self.sources.get(&definition),
+            self.trees.get(&definition),
+        ) {
+            (Some(StagedContent::InPlace { .. }), ..) => Bytes::ZERO,
+            (Some(StagedContent::File { size, .. }), ..) => *size,
+            (_, Some(source), _) => source.allocated(),
+            (_, None, Some(tree)) => contents::allocated(tree),
+            (_, None, None) => Bytes::ZERO,
+        }
     }
 
     /// The boot catalog needs an ESP, and room behind the partition table.

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use image_specs::units::Bytes;
@@ -72,6 +72,17 @@ impl BlockSource {
                     ..source
                 })
             }
+        }
+    }
+
+    /// Bytes that a copy takes at least on a file system that keeps holes.
+    pub(super) fn allocated(&self) -> Bytes {
+        let size = self.size.unwrap_or(Bytes::ZERO);
+        match self.file.metadata() {
+            Ok(metadata) if metadata.is_file() => {
+                size.min(Bytes::new(metadata.blocks().saturating_mul(512)))
+            }
+            _ => size,
         }
     }
 

@@ -16,6 +16,8 @@ use crate::plan::{EmptyMode, Plan, PlannedPartition};
 /// One act. Partitions are meant by their place in [`Plan::partitions`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// Write the old table again, as only its backup is sound and that is about to be left behind.
+    Mend,
     /// Change the file's size.
     Resize(Bytes),
     /// Clear the signatures of old file systems on the disk, but not those of partition tables.
@@ -52,14 +54,22 @@ pub enum Step {
 }
 
 /// The acts for `plan`; `staged` are the places of partitions whose content was written into the
-/// target beforehand.
-pub fn steps(job: &Job, plan: &Plan, staged: &BTreeSet<usize>) -> Vec<Step> {
+/// target beforehand; `mend` says that only the backup of the old table is sound.
+pub fn steps(job: &Job, plan: &Plan, staged: &BTreeSet<usize>, mend: bool) -> Vec<Step> {
     let definitions = job.definitions();
     let mut steps = Vec::new();
     if plan.new_disk_size != plan.old_disk_size {
+        if mend {
+            // A backup that is no longer at the end would not be found.
+            steps.push(Step::Mend);
+        }
         steps.push(Step::Resize(plan.new_disk_size));
     }
     if !plan.changed {
+        if !steps.is_empty() {
+            // The backup of the table belongs at the new end.
+            steps.extend([Step::Flush, Step::Commit]);
+        }
         return steps;
     }
     if job.options.empty != EmptyMode::Create {

@@ -63,6 +63,9 @@ pub fn planned(plan: &Plan, old: Option<&Table>) -> Result<Table, TableError> {
         }
         _ => Table::new(plan.table.disk_uuid, plan.table.sector, plan.new_disk_size)?,
     };
+    if !plan.changed {
+        return Ok(table);
+    }
     table.disk_guid = plan.table.disk_uuid;
     for gone in &plan.reset {
         table.remove(gone.slot);
