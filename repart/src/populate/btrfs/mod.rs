@@ -6,6 +6,7 @@
 //! superblock. Reference: "On-disk Format" (btrfs documentation).
 
 mod contents;
+mod data;
 mod items;
 mod node;
 mod space;

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use filetree::{DeviceNumber, Inode, Metadata, Name};
+use filetree::{Content, DeviceNumber, Inode, Metadata, Name};
 
 use super::*;
 
