@@ -36,7 +36,7 @@ impl Erofs {
         let image = folder.join("image");
         let help = program.run().arg("--help").accept(&[1]).output()?;
         let words = String::from_utf8_lossy(&[help.stdout, help.stderr].concat()).into_owned();
-        let run = self.command(program.run(), compression, words.contains("level="));
+        let run = self.command(program.run(), compression, &words);
         let run = if words.contains("--tar=") {
             let archive = folder.join("archive");
             pack(tree, &archive)?;
@@ -60,18 +60,23 @@ impl Erofs {
         Ok(image)
     }
 
-    fn command(&self, run: Run, compression: Compression<'_>, named_level: bool) -> Run {
+    fn command(&self, run: Run, compression: Compression<'_>, help: &str) -> Run {
         let algorithm = compression.algorithm;
         let how = match compression.level {
-            Some(level) if named_level => format!("-z{algorithm},level={level}"),
+            Some(level) if help.contains("level=") => format!("-z{algorithm},level={level}"),
             Some(level) => format!("-z{algorithm},{level}"),
             None => format!("-z{algorithm}"),
+        };
+        // From 1.8 on -T means the files' times, too, unless this is said.
+        let keep = match help.contains("--mkfs-time") {
+            true => "--mkfs-time",
+            false => "--preserve-mtime",
         };
         run.arg(format!("-U{}", self.uuid))
             .arg("--quiet")
             .arg(how)
             .arg(format!("-T{}", self.build_time.seconds.max(0)))
-            .arg("--preserve-mtime")
+            .arg(keep)
     }
 }
 
