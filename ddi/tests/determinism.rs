@@ -30,7 +30,7 @@ fn every_format_is_reproducible() {
             ),
             (
                 "20-hash.conf",
-                "Type=root-verity\nVerity=hash\nVerityMatchKey=k\n".to_owned(),
+                "Type=root-verity\nVerity=hash\nVerityMatchKey=k\nSizeMinBytes=8M\nSizeMaxBytes=8M\n".to_owned(),
             ),
             ("30-swap.conf", "Type=swap\nSizeMaxBytes=16M\n".to_owned()),
         ];
