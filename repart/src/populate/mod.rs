@@ -18,7 +18,7 @@ use blockdev::tool::{SearchPath, Tool, ToolError};
 use blockdev::{BlockDevice, DeviceError};
 use filetree::{Inode, InodeId, Kind, Timestamp, Tree, WriteError, Writer};
 use image_specs::units::{Bytes, Extent};
-use squashfs::{Compression, SquashfsWriter};
+use squashfs::{BlockSize, Compression, SquashfsWriter};
 use uuid::Uuid;
 
 use crate::build::job::Job;
@@ -285,12 +285,6 @@ fn is_bare(tree: &Tree) -> bool {
 }
 
 fn squashfs_writer(spec: &Spec<'_>) -> Result<SquashfsWriter, PopulateError> {
-    if let Some(word) = spec.options.first() {
-        return Err(PopulateError::Option {
-            word: word.clone(),
-            format: "squashfs",
-        });
-    }
     let mut parameters = squashfs::Parameters {
         // The format's clock ends in 2106.
         time: u32::try_from(spec.time.max(0)).unwrap_or(u32::MAX),
@@ -299,7 +293,40 @@ fn squashfs_writer(spec: &Spec<'_>) -> Result<SquashfsWriter, PopulateError> {
     if let Some((name, level)) = spec.compression {
         parameters.compression = Compression::parse(name, level)?;
     }
+    mksquashfs_options(&mut parameters, spec.options)?;
     Ok(SquashfsWriter::new(parameters))
+}
+
+/// Follows the options of mksquashfs that say what is written; those that only say how are moot.
+fn mksquashfs_options(
+    parameters: &mut squashfs::Parameters,
+    words: &[String],
+) -> Result<(), PopulateError> {
+    let unknown = |word: &String| PopulateError::Option {
+        word: word.clone(),
+        format: "squashfs",
+    };
+    let (mut algorithm, mut level) = (parameters.compression.algorithm().name(), None);
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "-noappend" | "-quiet" | "-no-progress" => {}
+            "-comp" => algorithm = words.next().ok_or_else(|| unknown(word))?,
+            "-Xcompression-level" => level = Some(words.next().ok_or_else(|| unknown(word))?),
+            "-b" => {
+                let size = words
+                    .next()
+                    .and_then(|size| image_specs::conf::size(size).ok());
+                let size = size.and_then(|size| u32::try_from(size).ok());
+                parameters.block_size = BlockSize::new(size.ok_or_else(|| unknown(word))?)?;
+            }
+            _ => return Err(unknown(word)),
+        }
+    }
+    if algorithm != parameters.compression.algorithm().name() || level.is_some() {
+        parameters.compression = Compression::parse(algorithm, level.map(String::as_str))?;
+    }
+    Ok(())
 }
 
 /// Bytes that the tree takes in any format that does not blow it up: data, and generous metadata.
