@@ -225,7 +225,9 @@ impl<'a> Run<'a> {
         let mut covered = self.partition(data).extent();
         if definition.minimize != crate::definition::Minimize::Off {
             // The tree was sized for what the data partition holds, not for what it has room for.
-            covered.size = self.data_size(at).unwrap_or(covered.size);
+            let content = self.data_size(at).unwrap_or(covered.size);
+            let sector = super::stage::fs_sector(definition, self.job);
+            covered.size = hash_tree::covered(content, &definition.verity, sector);
         }
         let job = self.job;
         let params = hash_tree::params(

@@ -63,6 +63,12 @@ pub fn params(
     )
 }
 
+/// How much of a partition a tree over `data` bytes of content covers: whole blocks.
+pub fn covered(data: Bytes, keys: &Verity, fs_sector: u64) -> Bytes {
+    let block = keys.data_block_size.map_or(fs_sector.min(4096), u64::from);
+    Bytes::new(data.get().next_multiple_of(block.max(1)))
+}
+
 /// Bytes that superblock and tree take.
 pub fn size(params: &Params) -> Result<Bytes, ParamsError> {
     Ok(Levels::new(params)?.hash_size())

@@ -10,6 +10,7 @@ pub mod sign;
 pub mod sources;
 pub mod split;
 pub mod stage;
+mod staging;
 pub mod steps;
 pub mod table;
 pub mod target;

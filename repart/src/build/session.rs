@@ -13,7 +13,6 @@ use uuid::Uuid;
 
 use super::apply::{self, Applied, ApplyError, Materials};
 use super::contents::{self, Overlay};
-use super::hash_tree;
 use super::job::Job;
 use super::sign::SignError;
 use super::sources::{BlockSource, SourceError};
@@ -21,20 +20,20 @@ use super::split;
 use super::stage::{self, Staged, StagedContent};
 use super::steps;
 use super::target::{Target, TargetError};
-use crate::definition::{CopyBlocks, Definition, Minimize, VerityMode};
+use crate::definition::{CopyBlocks, Definition, VerityMode};
 use crate::fstab::{self, Mountable};
-use crate::plan::{self, CheckError, Plan, PlanError};
-use crate::populate::{self, PopulateError, Spec};
+use crate::plan::{self, CheckError, EmptyMode, Plan, PlanError, SizeMode};
+use crate::populate::PopulateError;
 use crate::survey::{FoundContent, FoundLabel, Survey};
 
 /// A run that has looked at its target and changed nothing yet.
 #[derive(Debug)]
 pub struct Session<'a> {
-    job: &'a Job,
-    target: Option<Target>,
-    sources: BTreeMap<usize, BlockSource>,
-    trees: BTreeMap<usize, Tree>,
-    staged: Staged,
+    pub(super) job: &'a Job,
+    pub(super) target: Option<Target>,
+    pub(super) sources: BTreeMap<usize, BlockSource>,
+    pub(super) trees: BTreeMap<usize, Tree>,
+    pub(super) staged: Staged,
     overlay: Option<Overlay>,
     notices: Vec<String>,
 }
@@ -154,7 +153,7 @@ impl<'a> Session<'a> {
     ) -> Result<Plan, SessionError> {
         self.stage(random, watch)?;
         let survey = self.survey();
-        let plan = self.plan_now(random).map_err(|source| {
+        let plan = self.plan_for(&survey, random).map_err(|source| {
             let disk = self.target.as_ref().map(|target| target.path().to_owned());
             SessionError::Plan {
                 disk: disk.unwrap_or_default(),
@@ -166,17 +165,22 @@ impl<'a> Session<'a> {
         Ok(plan)
     }
 
-    fn plan_now(&self, random: &mut Replay<'_>) -> Result<Plan, PlanError> {
+    pub(super) fn plan_for(
+        &self,
+        survey: &Survey,
+        random: &mut Replay<'_>,
+    ) -> Result<Plan, PlanError> {
         random.rewind();
-        plan::plan(
-            &self.survey(),
-            &self.job.wanted,
-            &self.job.options,
-            &mut || random.next(),
-        )
+        let mut options = self.job.options.clone();
+        if self.target.is_none() {
+            // Only the size is asked for: of a new image that has what it needs.
+            options.empty = EmptyMode::Create;
+            options.size = SizeMode::Auto;
+        }
+        plan::plan(survey, &self.job.wanted, &options, &mut || random.next())
     }
 
-    fn survey(&self) -> Survey {
+    pub(super) fn survey(&self) -> Survey {
         let contents = (0..self.job.definitions().len()).map(|at| FoundContent {
             blocks: self
                 .staged
@@ -198,135 +202,12 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Staging goes in list order: the place of each is certain once all before it are known.
-    fn stage(
-        &mut self,
-        random: &mut Replay<'_>,
-        watch: &mut dyn FnMut(&str),
-    ) -> Result<(), SessionError> {
-        let job = self.job;
-        let wants = |definition: &Definition| {
-            definition.minimize != Minimize::Off && definition.copy_blocks.is_none()
-        };
-        for (at, definition) in job.definitions().iter().enumerate() {
-            if wants(definition) && definition.format.is_some() && self.staged.get(at).is_none() {
-                self.stage_file_system(at, definition, random, watch)?;
-            }
-        }
-        for (at, definition) in job.definitions().iter().enumerate() {
-            if wants(definition) && definition.verity.mode == VerityMode::Hash {
-                self.stage_hash(at, definition)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn stage_file_system(
+    pub(super) fn collect(
         &mut self,
         at: usize,
-        definition: &Definition,
-        random: &mut Replay<'_>,
-        watch: &mut dyn FnMut(&str),
+        index: usize,
+        plan: &Plan,
     ) -> Result<(), SessionError> {
-        // Identities do not depend on sizes, so a plan without them tells label and UUID.
-        let Some(plan) = self.preview(at, Bytes::new(1), random) else {
-            return Ok(());
-        };
-        let Some(index) = place(&plan, at).filter(|index| plan.partitions[*index].is_to_write())
-        else {
-            return Ok(());
-        };
-        watch(&format!(
-            "measuring the contents of {}",
-            file_of(definition).display()
-        ));
-        self.collect(at, index, &plan)?;
-        let job = self.job;
-        let spec = Spec::new(definition, &plan.partitions[index], job);
-        let tree = &self.trees[&at];
-        let failed = |source| SessionError::Stage {
-            file: file_of(definition),
-            source,
-        };
-        let content = match populate::sizing(&spec, tree).map_err(failed)? {
-            populate::Sizing::Known(size) => StagedContent::Sized(Bytes::new(size)),
-            populate::Sizing::ByBuilding { at_most } => {
-                let certain = self.certain_offset(at, Bytes::new(at_most), random);
-                let target = self.target.as_mut().filter(|target| target.is_new());
-                match (certain, target) {
-                    (Some(offset), Some(target)) => {
-                        let device = target.device_mut();
-                        let end = offset.saturating_add(Bytes::new(at_most));
-                        if device.size() < end {
-                            device.set_size(end).map_err(|error| failed(error.into()))?;
-                        }
-                        let room = Extent::new(offset, Bytes::new(at_most));
-                        let size = populate::write(&spec, tree, device, room).map_err(failed)?;
-                        StagedContent::InPlace {
-                            offset,
-                            size: Bytes::new(size),
-                        }
-                    }
-                    _ => stage::in_scratch(&spec, tree, at_most).map_err(failed)?,
-                }
-            }
-        };
-        if let Some(limit) = definition.size_max.filter(|limit| content.size() > *limit) {
-            let size = content.size().get();
-            return Err(SessionError::TooBig {
-                file: file_of(definition),
-                size,
-                limit: limit.get(),
-            });
-        }
-        self.staged.insert(at, content);
-        Ok(())
-    }
-
-    /// Where the partition will begin, if that is the same however large it (and what follows) is.
-    fn certain_offset(&self, at: usize, at_most: Bytes, random: &mut Replay<'_>) -> Option<Bytes> {
-        let offset = |size| {
-            let plan = self.preview(at, size, random)?;
-            let index = place(&plan, at)?;
-            Some(plan.partitions[index].offset)
-        };
-        let mut offset = offset;
-        let small = offset(Bytes::new(4096))?;
-        offset(at_most).filter(|large| *large == small)
-    }
-
-    /// The plan as if the definition's content had this size.
-    fn preview(&self, at: usize, size: Bytes, random: &mut Replay<'_>) -> Option<Plan> {
-        let mut survey = self.survey();
-        survey.contents[at].blocks = Some(size);
-        random.rewind();
-        plan::plan(&survey, &self.job.wanted, &self.job.options, &mut || {
-            random.next()
-        })
-        .ok()
-    }
-
-    fn stage_hash(&mut self, at: usize, definition: &Definition) -> Result<(), SessionError> {
-        let job = self.job;
-        let data = job.wanted.verity_set_of(at).map(|set| set.data);
-        let size = data.and_then(|data| {
-            self.staged
-                .get(data)
-                .map(StagedContent::size)
-                .or_else(|| self.sources.get(&data)?.size)
-        });
-        let Some(size) = size else { return Ok(()) };
-        let sector = stage::fs_sector(definition, job);
-        // The data partition ends at a grain, and so do the blocks that are hashed.
-        let block = u64::from(definition.verity.data_block_size.unwrap_or(4096));
-        let size = Bytes::new(size.get().next_multiple_of(block));
-        let params = hash_tree::params(size, &definition.verity, sector, job.options.seed)?;
-        self.staged
-            .insert(at, StagedContent::Sized(hash_tree::size(&params)?));
-        Ok(())
-    }
-
-    fn collect(&mut self, at: usize, index: usize, plan: &Plan) -> Result<(), SessionError> {
         if self.trees.contains_key(&at) {
             return Ok(());
         }
@@ -581,14 +462,14 @@ impl std::fmt::Debug for Replay<'_> {
 }
 
 /// The definition's partition in the plan, unless it is dropped or merged.
-fn place(plan: &Plan, at: usize) -> Option<usize> {
+pub(super) fn place(plan: &Plan, at: usize) -> Option<usize> {
     let mine = |partition: &plan::PlannedPartition| {
         partition.definition == Some(at) && partition.is_listed()
     };
     plan.partitions.iter().position(mine)
 }
 
-fn file_of(definition: &Definition) -> PathBuf {
+pub(super) fn file_of(definition: &Definition) -> PathBuf {
     definition
         .origin
         .path
