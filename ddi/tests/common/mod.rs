@@ -1,7 +1,8 @@
 //! What the tests of the binary share: a scratch folder, a tree to put into images, the real tools.
 #![expect(dead_code, reason = "each test file uses its part")]
 
-use std::ffi::OsStr;
+use std::cell::OnceCell;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -145,22 +146,22 @@ pub(crate) fn ddi() -> Command {
 
 /// The command, run as an ordinary user where the tests run as root.
 pub(crate) fn unprivileged(command: &Command) -> Command {
-    let mut line: Vec<&OsStr> = Vec::new();
+    let mut line: Vec<OsString> = Vec::new();
     if is_root() {
-        line.extend(
-            [
-                "setpriv",
-                "--reuid=12345",
-                "--regid=12345",
-                "--clear-groups",
-                "--",
-            ]
-            .map(OsStr::new),
-        );
+        let drop_root = [
+            "setpriv",
+            "--reuid=12345",
+            "--regid=12345",
+            "--clear-groups",
+            "--",
+        ];
+        line.extend(drop_root.map(OsString::from));
+        line.push(reachable(command.get_program()));
+    } else {
+        line.push(command.get_program().to_owned());
     }
-    line.push(command.get_program());
-    line.extend(command.get_args());
-    let mut outer = Command::new(line[0]);
+    line.extend(command.get_args().map(OsStr::to_owned));
+    let mut outer = Command::new(&line[0]);
     outer.args(&line[1..]);
     for (name, value) in command.get_envs() {
         match value {
@@ -169,6 +170,31 @@ pub(crate) fn unprivileged(command: &Command) -> Command {
         };
     }
     outer
+}
+
+thread_local! {
+    /// Holds a link to the binary; goes away with the test's thread.
+    static ELSEWHERE: OnceCell<tempfile::TempDir> = const { OnceCell::new() };
+}
+
+/// The program by a path that anybody reaches: the source tree may lie in root's own folder.
+fn reachable(program: &OsStr) -> OsString {
+    let path = Path::new(program);
+    if !path.is_absolute() {
+        return program.to_owned();
+    }
+    ELSEWHERE.with(|cell| {
+        let folder = cell.get_or_init(|| {
+            let folder = tempfile::tempdir_in(scratch_root()).unwrap();
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+            folder
+        });
+        let link = folder.path().join(path.file_name().unwrap());
+        if !link.exists() && fs::hard_link(path, &link).is_err() {
+            fs::copy(path, &link).unwrap();
+        }
+        link.into_os_string()
+    })
 }
 
 pub(crate) fn is_root() -> bool {
