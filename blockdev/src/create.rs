@@ -145,10 +145,14 @@ fn refuse_existing(target: &Path) -> Result<(), CreateError> {
     let Ok(link) = fs::symlink_metadata(target) else {
         return Ok(());
     };
-    // A link that leads nowhere is in the way, too.
-    let metadata = fs::metadata(target).unwrap_or(link);
     let path = target.to_owned();
-    match wrong_kind(metadata.file_type()) {
+    // A link that leads nowhere is in the way, too.
+    let kind = match fs::metadata(target) {
+        Ok(metadata) => wrong_kind(metadata.file_type()),
+        Err(_) if link.is_symlink() => Some("a symbolic link that leads nowhere"),
+        Err(_) => None,
+    };
+    match kind {
         Some(kind) => Err(CreateError::WrongKind { path, kind }),
         None => Err(CreateError::Exists(path)),
     }

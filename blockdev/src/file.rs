@@ -316,6 +316,10 @@ impl BlockDevice for FileDevice {
             let never = io::Error::from(Errno::OPNOTSUPP);
             return Err(self.failed("resize", size.get(), never));
         }
+        if i64::try_from(size.get()).is_err() {
+            let never = io::Error::from(Errno::FBIG);
+            return Err(self.failed("resize", size.get(), never));
+        }
         self.file
             .set_len(size.get())
             .map_err(|error| self.failed("resize", size.get(), error))?;

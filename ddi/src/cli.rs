@@ -63,6 +63,13 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
     start_log();
     match parse(&called_as, &arguments) {
         Ok(verb) => run(verb),
+        Err(Stop::Usage(error)) if error.use_stderr() && wants_json(&arguments) => {
+            let text = error.to_string();
+            let text = text.lines().next().unwrap_or_default();
+            let failure = Failure::message(text.trim_start_matches("error: "));
+            Ui::new(Mode::JsonShort).fail(&failure.with_hint("see --help"));
+            Exit::Failure
+        }
         Err(Stop::Usage(error)) => usage(&error),
         Err(Stop::NotBuilt) => {
             Ui::new(Mode::Text).fail(
@@ -74,6 +81,12 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
             Exit::Failure
         }
     }
+}
+
+/// Whether a command line that makes no sense as a whole asks for JSON.
+fn wants_json(arguments: &[OsString]) -> bool {
+    let json = |argument: &OsString| argument == "--json=short" || argument == "--json=pretty";
+    arguments.iter().any(json)
 }
 
 enum Stop {

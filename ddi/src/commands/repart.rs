@@ -9,7 +9,7 @@ use image_specs::units::{Bytes, Grain, SectorSize};
 use repart::build::apply::Applied;
 use repart::build::job::{Fstab, Job};
 use repart::build::session::{Replay, Session, SessionError};
-use repart::build::target::Target;
+use repart::build::target::{Target, TargetError};
 use repart::definition::DefinitionSet;
 use repart::fstab::Append;
 use repart::plan::{Defer, EmptyMode, ExitClass, Options, Plan, SizeMode};
@@ -27,7 +27,7 @@ use crate::values::{SeedArg, SizeArg, Tristate};
 /// Runs `ddi repart`.
 pub(crate) fn run(args: &RepartArgs, ui: &Ui) -> Result<Exit, Failure> {
     repart_refusals::check(args)?;
-    let wanted = repart_load::definitions(args)?;
+    let wanted = repart_load::definitions(args, ui)?;
     for warning in &wanted.warnings {
         ui.note(&format!("warning: {warning}"));
     }
@@ -360,6 +360,7 @@ pub(crate) fn types(
 fn failure(error: SessionError) -> Failure {
     let exit = match &error {
         SessionError::Plan { source, .. } if source.exit() == ExitClass::NotForUs => Exit::NoLabel,
+        SessionError::Target(TargetError::OtherSectors { .. }) => Exit::NoLabel,
         _ => Exit::Failure,
     };
     Failure::from(error).with_exit(exit)

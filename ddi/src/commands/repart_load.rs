@@ -6,7 +6,7 @@ use image_specs::arch::Architecture;
 use image_specs::definitions::Ddi;
 use image_specs::units::Grain;
 use repart::build::target::Target;
-use repart::definition::{Definition, DefinitionSet, Filter, Settings, copied, read};
+use repart::definition::{Definition, DefinitionSet, Filter, Settings, copied, read_into};
 use repart::load::{self, Place};
 use repart::plan::EmptyMode;
 use uuid::Uuid;
@@ -15,9 +15,10 @@ use super::repart::types;
 use super::repart_args::{DdiKind, RepartArgs};
 use crate::exit::Failure;
 use crate::surroundings;
+use crate::ui::Ui;
 
 /// Loads the definitions that the options ask for.
-pub(crate) fn definitions(args: &RepartArgs) -> Result<DefinitionSet, Failure> {
+pub(crate) fn definitions(args: &RepartArgs, ui: &Ui) -> Result<DefinitionSet, Failure> {
     let root = args.configuration.root.as_deref();
     let native = surroundings::architecture()?;
     let environment = surroundings::variables();
@@ -36,7 +37,12 @@ pub(crate) fn definitions(args: &RepartArgs) -> Result<DefinitionSet, Failure> {
         ..Settings::new(native)
     };
     let sources = load::sources(place, root)?;
-    Ok(read(copies(args)?, &sources, &settings)?)
+    let mut ignored = Vec::new();
+    let set = read_into(copies(args)?, &sources, &settings, &mut ignored);
+    for warning in ignored {
+        ui.note(&format!("warning: {warning}"));
+    }
+    Ok(set?)
 }
 
 fn filter(args: &RepartArgs, native: Architecture) -> Result<Filter, Failure> {

@@ -41,6 +41,15 @@ pub enum TargetError {
     Table(#[from] ReadTableError),
     #[error(transparent)]
     Device(#[from] DeviceError),
+    #[error(
+        "{} has a partition table that counts in sectors of {found} bytes, not {asked}; leave out --sector-size=",
+        path.display()
+    )]
+    OtherSectors {
+        path: PathBuf,
+        found: u64,
+        asked: u64,
+    },
     #[error("{} is not there; --empty=create makes a new image", .0.display())]
     Missing(PathBuf),
 }
@@ -109,6 +118,9 @@ impl Target {
                 device.set_sector_size(sector);
             }
         }
+        if sector_is_given && !fresh {
+            self.refuse_other_sectors()?;
+        }
         match table::read(self.device()) {
             Ok(Label::None) => {}
             Ok(Label::Foreign(_)) => self.label = FoundLabel::Other,
@@ -121,6 +133,19 @@ impl Target {
             Err(error) => return Err(error.into()),
         }
         Ok(())
+    }
+
+    /// In the wrong sectors a GPT looks like a foreign table, which somebody might replace.
+    fn refuse_other_sectors(&self) -> Result<(), TargetError> {
+        let asked = self.device().sector_size();
+        match table::probe_sector_size(self.device())? {
+            Some(found) if found != asked => Err(TargetError::OtherSectors {
+                path: self.path.clone(),
+                found: found.get(),
+                asked: asked.get(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The path it was opened by.

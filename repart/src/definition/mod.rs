@@ -27,7 +27,7 @@ mod value;
 pub use copy_from::{CopyFromError, copied};
 pub use key::Key;
 pub use problem::{Combination, Diagnostic, Link, Position, Problem, Reason};
-pub use read::{Filter, Settings, Source, read};
+pub use read::{Filter, Settings, Source, read, read_into};
 pub use set::{DefinitionSet, Supplement, VeritySet};
 pub use unsupported::unsupported;
 

@@ -100,16 +100,41 @@ pub fn read(
     sources: &[Source],
     settings: &Settings,
 ) -> Result<DefinitionSet, Box<Diagnostic>> {
+    read_into(copied, sources, settings, &mut Vec::new())
+}
+
+/// The same, where what was ignored until an error is told as well: `ignored` often says what is
+/// behind it.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_into(
+    copied: Vec<Definition>,
+    sources: &[Source],
+    settings: &Settings,
+    ignored: &mut Vec<Diagnostic>,
+) -> Result<DefinitionSet, Box<Diagnostic>> {
     let mut set = DefinitionSet {
         definitions: copied,
         ..DefinitionSet::default()
     };
+    let result = read_all(sources, settings, &mut set);
+    if result.is_err() {
+        ignored.append(&mut set.warnings);
+    }
+    result.map(|()| set)
+}
+
+fn read_all(
+    sources: &[Source],
+    settings: &Settings,
+    set: &mut DefinitionSet,
+) -> Result<(), Box<Diagnostic>> {
     for source in sources {
         let definition = read_one(source, settings, &mut set.warnings)?;
         set.definitions.extend(definition);
     }
-    link(&mut set)?;
-    Ok(set)
+    link(set)
 }
 
 /// Parses one definition; `None` where the filter skips it.
