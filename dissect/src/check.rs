@@ -21,6 +21,9 @@ use crate::verity::{self, Verity};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Finding {
+    /// No partition is of any use here.
+    #[error("no partition is one of an image's")]
+    NoPartitions,
     /// A partition's UUID is not the half of the root hash that it must be.
     #[error(
         "partition {partition} has UUID {found}, but root hash {root_hash} asks for {expected}"
@@ -109,6 +112,9 @@ pub enum CheckError {
 
 /// What does not belong together, as far as the table and the signature's text tell.
 pub fn findings(dissected: &Dissected) -> Vec<Finding> {
+    if dissected.partitions.is_empty() {
+        return vec![Finding::NoPartitions];
+    }
     let (Some(verity), Some((data, hash))) = (&dissected.verity, verity::pair(dissected)) else {
         return Vec::new();
     };

@@ -43,9 +43,9 @@ pub struct Values {
 pub struct SplitValues {
     /// `%t`: the type's identifier.
     pub type_name: String,
-    /// `%T`.
+    /// `%T`, without dashes.
     pub type_uuid: Uuid,
-    /// `%U`.
+    /// `%U`, without dashes.
     pub uuid: Uuid,
     /// `%n`: place in the table, from 0.
     pub number: u32,
@@ -136,8 +136,8 @@ impl SplitValues {
             Ok(match letter {
                 '%' => Some("%".to_owned()),
                 't' => Some(self.type_name.clone()),
-                'T' => Some(self.type_uuid.to_string()),
-                'U' => Some(self.uuid.to_string()),
+                'T' => Some(self.type_uuid.simple().to_string()),
+                'U' => Some(self.uuid.simple().to_string()),
                 'n' => Some(self.number.to_string()),
                 _ => None,
             })
@@ -234,7 +234,7 @@ mod tests {
             (
                 "%T %U",
                 "%T %U",
-                "00000000-0000-0000-0000-000000000001 00000000-0000-0000-0000-000000000002",
+                "00000000000000000000000000000001 00000000000000000000000000000002",
             ),
             ("%", "%", "%"),
         ] {

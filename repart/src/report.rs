@@ -86,6 +86,19 @@ impl Report {
         Self { rows }
     }
 
+    /// Shows definition files that lie below `root` as relative to it.
+    pub fn show_files_below(&mut self, root: &Path) {
+        let below = |path: &mut PathBuf| {
+            if let Ok(rest) = path.strip_prefix(root) {
+                *path = rest.to_owned();
+            }
+        };
+        for row in &mut self.rows {
+            row.file.iter_mut().for_each(below);
+            row.drop_ins.iter_mut().for_each(below);
+        }
+    }
+
     /// Enters the root hash that was computed for a data, hash or signature partition, found by its
     /// slot.
     pub fn set_root_hash(&mut self, slot: u32, root_hash: &[u8]) {

@@ -1,6 +1,7 @@
 //! Fixtures, oracles, crash harness: for tests and measurements only.
 #![forbid(unsafe_code)]
 
+pub mod builds;
 pub mod crash;
 pub mod hostile;
 pub mod peer;

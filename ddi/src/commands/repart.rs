@@ -82,7 +82,8 @@ impl Run<'_> {
         let split = self.args.operation.split.unwrap_or(false);
         self.show_plan(&plan)?;
         let grows = plan.new_disk_size != plan.old_disk_size;
-        if self.args.is_dry_run() || !(plan.changed || grows || split) {
+        let beside = split || self.job.fstab.is_some();
+        if self.args.is_dry_run() || !(plan.changed || grows || beside) {
             self.ui.note(if plan.changed {
                 "Nothing was changed; run again with --dry-run=no to apply."
             } else {
@@ -164,7 +165,11 @@ impl Run<'_> {
 
     fn report(&self, plan: &Plan) -> Report {
         let node = self.args.device.as_deref().map(absolute);
-        Report::new(plan, self.job.definitions(), node.as_deref())
+        let mut report = Report::new(plan, self.job.definitions(), node.as_deref());
+        if let Some(root) = &self.args.configuration.root {
+            report.show_files_below(root);
+        }
+        report
     }
 
     /// JSON comes once, at the end; the table again only where root hashes are new in it.

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ValueEnum};
 use image_specs::arch::Architecture;
+use image_specs::conf::{boolean, size};
 
 use crate::ui::Mode;
 use crate::values::{SeedArg, SizeArg, Tristate};
-use crate::values::{boolean, seed, size, size_or_auto};
+use crate::values::{seed, size_or_auto};
 
 /// Grow and add partitions to a partition table, and build disk images (DDIs)
 ///
@@ -48,7 +49,8 @@ pub(crate) struct Operation {
     #[arg(short = 'n', overrides_with = "dry_run")]
     pub(crate) dry_run_short: bool,
     /// Whether to only show what would be done [default: yes; no with --empty=create]
-    #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set,
+        overrides_with = "dry_run_short")]
     pub(crate) dry_run: Option<bool>,
     /// How to handle a device without partition table
     #[arg(long, value_name = "MODE", value_enum)]

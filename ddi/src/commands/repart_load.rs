@@ -56,7 +56,7 @@ fn filter(args: &RepartArgs, native: Architecture) -> Result<Filter, Failure> {
     }
 }
 
-/// The definitions that `--copy-from=` stands for.
+/// The definitions that `--copy-from=` stands for; those of the image named last come first.
 fn copies(args: &RepartArgs) -> Result<Vec<Definition>, Failure> {
     let grain = args
         .operation
@@ -76,7 +76,7 @@ fn copies(args: &RepartArgs) -> Result<Vec<Definition>, Failure> {
                 path.display()
             )));
         };
-        definitions.extend(copied(table, path, grain)?);
+        definitions.splice(0..0, copied(table, path, grain)?);
     }
     Ok(definitions)
 }

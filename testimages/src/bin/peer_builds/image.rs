@@ -1,0 +1,294 @@
+//! Comparing what two builds left: files, partition tables, contents of partitions.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::Outcome;
+
+/// Names of the files with a GUID partition table.
+pub(crate) fn images(folder: &Path) -> Outcome<Vec<String>> {
+    let mut names = Vec::new();
+    for (name, path) in files(folder)? {
+        if has_table(&path)? {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Where two folders differ.
+pub(crate) fn folders(ours: &Path, theirs: &Path, loose: bool) -> Outcome<Vec<String>> {
+    let (ours, theirs) = (files(ours)?, files(theirs)?);
+    let mut found = Vec::new();
+    for name in ours.keys().filter(|name| !theirs.contains_key(*name)) {
+        found.push(format!("  only we wrote {name}"));
+    }
+    for (name, theirs) in &theirs {
+        let Some(ours) = ours.get(name) else {
+            found.push(format!("  only systemd wrote {name}"));
+            continue;
+        };
+        let differences = file(ours, theirs, loose)?;
+        found.extend(
+            differences
+                .into_iter()
+                .map(|line| format!("  {name}: {line}")),
+        );
+    }
+    Ok(found)
+}
+
+/// Whether two files have the same bytes.
+pub(crate) fn same(ours: &Path, theirs: &Path) -> Outcome<bool> {
+    let status = Command::new("cmp")
+        .arg("-s")
+        .args([ours, theirs])
+        .status()?;
+    Ok(status.success())
+}
+
+/// Regular files, by path below the folder; the definitions are not among them.
+fn files(folder: &Path) -> Outcome<BTreeMap<String, PathBuf>> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in fs::read_dir(next)? {
+            let entry = entry?;
+            let path = entry.path();
+            let name = path.strip_prefix(folder)?.to_string_lossy().into_owned();
+            match entry.file_type()? {
+                kind if kind.is_dir() && name != "repart.d" => open.push(path),
+                kind if kind.is_file() => {
+                    found.insert(name, path);
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn has_table(path: &Path) -> Outcome<bool> {
+    let mut start = Vec::new();
+    fs::File::open(path)?.take(8192).read_to_end(&mut start)?;
+    Ok(start
+        .chunks(512)
+        .any(|sector| sector.starts_with(b"EFI PART")))
+}
+
+fn file(ours: &Path, theirs: &Path, loose: bool) -> Outcome<Vec<String>> {
+    let (our_size, their_size) = (ours.metadata()?.len(), theirs.metadata()?.len());
+    if our_size != their_size && !loose {
+        return Ok(vec![format!("{our_size} bytes for {their_size}")]);
+    }
+    if our_size == their_size && same(ours, theirs)? {
+        return Ok(Vec::new());
+    }
+    if has_table(ours)? && has_table(theirs)? {
+        return tables(ours, theirs, loose);
+    }
+    if our_size < 8192 && their_size < 8192 && !loose {
+        let read = |path| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        return Ok(vec![format!("{:?} for {:?}", read(ours)?, read(theirs)?)]);
+    }
+    let whole = |path, size| Part {
+        path,
+        start: 0,
+        size,
+    };
+    part(&whole(ours, our_size), &whole(theirs, their_size), loose)
+}
+
+/// A range of a file.
+struct Part<'a> {
+    path: &'a Path,
+    start: u64,
+    size: u64,
+}
+
+fn tables(ours: &Path, theirs: &Path, loose: bool) -> Outcome<Vec<String>> {
+    let mut found = Vec::new();
+    let (our_dump, their_dump) = (dump(ours)?, dump(theirs)?);
+    if our_dump.len() != their_dump.len() {
+        return Ok(vec![format!("{our_dump:#?} for {their_dump:#?}")]);
+    }
+    for (our_line, their_line) in our_dump.iter().zip(&their_dump) {
+        if our_line != their_line && !loose {
+            found.push(format!("{our_line} for {their_line}"));
+        }
+        let (Some(a), Some(b)) = (range(our_line), range(their_line)) else {
+            continue;
+        };
+        let number = our_line.split(" : ").next().unwrap_or_default();
+        let whole = |path, (start, size)| Part { path, start, size };
+        for line in part(&whole(ours, a), &whole(theirs, b), loose)? {
+            found.push(format!("partition {number}: {line}"));
+        }
+    }
+    if found.is_empty() && !loose {
+        found.extend(gaps(ours, theirs, &our_dump)?);
+    }
+    Ok(found)
+}
+
+/// The first MiB (tables, boot catalog) and the last sectors must be the same but for checksums, which
+/// follow from the rest.
+fn gaps(ours: &Path, theirs: &Path, dump: &[String]) -> Outcome<Vec<String>> {
+    let first = dump
+        .iter()
+        .filter_map(|line| range(line))
+        .map(|(start, _)| start)
+        .min();
+    let length = first.unwrap_or(20480).min(1 << 20);
+    let read = |path: &Path| -> Outcome<Vec<u8>> {
+        let mut bytes = Vec::new();
+        fs::File::open(path)?.take(length).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let (ours, theirs) = (read(ours)?, read(theirs)?);
+    let differing: Vec<usize> = (0..ours.len().min(theirs.len()))
+        .filter(|at| ours[*at] != theirs[*at])
+        .collect();
+    Ok(match differing.first() {
+        None => Vec::new(),
+        Some(first) => vec![format!(
+            "{} bytes before the first partition, from {first} on: {:02x?} for {:02x?}",
+            differing.len(),
+            &ours[*first..(*first + 16).min(ours.len())],
+            &theirs[*first..(*first + 16).min(theirs.len())]
+        )],
+    })
+}
+
+/// The lines of `sfdisk --dump`, with the image's own name left out.
+fn dump(path: &Path) -> Outcome<Vec<String>> {
+    let output = Command::new("sfdisk").arg("--dump").arg(path).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let sector = text
+        .lines()
+        .find_map(|line| line.strip_prefix("sector-size: "))
+        .unwrap_or("512")
+        .to_owned();
+    let name = path.to_string_lossy();
+    Ok(text
+        .lines()
+        .filter(|line| !line.starts_with("device: "))
+        .map(|line| match line.strip_prefix(&*name) {
+            Some(rest) => format!("{rest} sector={sector}"),
+            None => line.to_owned(),
+        })
+        .collect())
+}
+
+/// Start and size in bytes from a line of the dump.
+fn range(line: &str) -> Option<(u64, u64)> {
+    let number = |key: &str| {
+        let rest = line.split_once(key)?.1.trim_start();
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        rest[..digits].parse::<u64>().ok()
+    };
+    let sector = number("sector=")?;
+    Some((number("start=")? * sector, number("size=")? * sector))
+}
+
+fn part(ours: &Part<'_>, theirs: &Part<'_>, loose: bool) -> Outcome<Vec<String>> {
+    if ours.size != theirs.size && !loose {
+        return Ok(vec![format!("{} bytes for {}", ours.size, theirs.size)]);
+    }
+    let folder = tempfile::tempdir()?;
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    ours.cut(&a)?;
+    theirs.cut(&b)?;
+    if same(&a, &b)? {
+        return Ok(Vec::new());
+    }
+    let (probed, their_probed) = (probe(&a)?, probe(&b)?);
+    if probed != their_probed && !loose {
+        return Ok(vec![format!("{probed:?} for {their_probed:?}")]);
+    }
+    match probed.get("TYPE").map(String::as_str) {
+        Some("vfat") => {
+            // docs/divergences.md: folders have the time of the source here.
+            let unpack = "mcopy -s -p -m -i {} :: .; find . -type d -exec touch -d @0 '{}' +";
+            listing(&a, &b, folder.path(), unpack)
+        }
+        Some("squashfs") => listing(&a, &b, folder.path(), "unsquashfs -q -n -f -d . {}"),
+        Some("erofs") => listing(
+            &a,
+            &b,
+            folder.path(),
+            "fsck.erofs --extract=. --overwrite {}",
+        ),
+        Some("ext4" | "btrfs" | "xfs") => Ok(Vec::new()),
+        // Hash trees and signatures follow from the data.
+        _ if loose => Ok(Vec::new()),
+        other => Ok(vec![format!("the bytes differ ({other:?})")]),
+    }
+}
+
+impl Part<'_> {
+    fn cut(&self, to: &Path) -> Outcome<()> {
+        let script = r#"dd if="$0" of="$1" iflag=skip_bytes,count_bytes skip=$2 count=$3 bs=1M conv=sparse status=none && truncate -s $3 "$1""#;
+        let status = Command::new("bash")
+            .args(["-c", script])
+            .arg(self.path)
+            .arg(to)
+            .args([self.start.to_string(), self.size.to_string()])
+            .status()?;
+        if !status.success() {
+            return Err(format!("cannot cut {}", self.path.display()).into());
+        }
+        Ok(())
+    }
+}
+
+/// What blkid sees.
+fn probe(path: &Path) -> Outcome<BTreeMap<String, String>> {
+    let output = Command::new("blkid")
+        .args(["-p", "-o", "export"])
+        .arg(path)
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let pairs = text.lines().filter_map(|line| line.split_once('='));
+    Ok(pairs
+        .filter(|(key, _)| !matches!(*key, "DEVNAME" | "FSSIZE" | "FSLASTBLOCK"))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect())
+}
+
+/// Compares what a command unpacks: names, modes, owners, times, sums.
+fn listing(a: &Path, b: &Path, folder: &Path, command: &str) -> Outcome<Vec<String>> {
+    let list = |image: &Path, name: &str| -> Outcome<String> {
+        let place = folder.join(name);
+        fs::create_dir(&place)?;
+        let unpack = command.replacen("{}", &image.to_string_lossy(), 1);
+        let script = format!(
+            "{unpack} >/dev/null 2>&1; find . -mindepth 1 \\( -type d -printf '%p %M %U:%G %T@\\n' -o -printf '%p %M %U:%G %T@ %l %s\\n' \\) | sort; \
+             find . -type f -exec sha256sum {{}} + | sort"
+        );
+        let output = Command::new("bash")
+            .args(["-c", &script])
+            .env("TZ", "UTC")
+            .current_dir(&place)
+            .output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (ours, theirs) = (list(a, "tree-a")?, list(b, "tree-b")?);
+    let differing: Vec<String> = ours
+        .lines()
+        .filter(|line| !theirs.lines().any(|their| their == *line))
+        .map(|line| format!("only ours: {line}"))
+        .chain(
+            theirs
+                .lines()
+                .filter(|line| !ours.lines().any(|our| our == *line))
+                .map(|line| format!("only systemd's: {line}")),
+        )
+        .collect();
+    Ok(differing)
+}
