@@ -59,12 +59,16 @@ fn main() -> Outcome<()> {
         scratch: fs::canonicalize(scratch)?,
         rows: Vec::new(),
     };
+    println!(
+        "{:<44} {:<30} {:>9} {:>9} {:>7} {:>9} {:>8}  reach",
+        "work", "against", "ours s", "theirs s", "ratio", "peak MiB", "written"
+    );
     bench.hash_tree()?;
     bench.images()?;
-    bench.vfat()?;
     bench.dry_run()?;
     bench.many_partitions()?;
-    bench.report()
+    bench.vfat()?;
+    bench.write_json()
 }
 
 impl Bench {
@@ -85,7 +89,7 @@ impl Bench {
             against: "veritysetup format",
             ours: measure(|| {
                 let mut command = Command::new(&self.hash_tree);
-                command.args([&data, &ours]).arg(&salt);
+                command.args([&data, &ours]);
                 command
             })?,
             theirs: Some(measure(|| {
@@ -99,7 +103,7 @@ impl Bench {
             reach: ">= 4x, < 32 MiB",
             written: None,
         };
-        self.rows.push(row);
+        self.add(row);
         fs::remove_file(data)?;
         Ok(())
     }
@@ -152,7 +156,7 @@ impl Bench {
             let theirs = measure(|| fresh(true))?;
             let ours = measure(|| fresh(false))?;
             let size = f64::from(u32::try_from(allocated(image)? / 1024)?) / 1024.0;
-            self.rows.push(Row {
+            self.add(Row {
                 work: format!("{format} of 200 MB, 8,000 files, signed"),
                 against: "systemd-repart --offline=yes",
                 ours,
@@ -198,7 +202,7 @@ impl Bench {
             ));
             command
         })?;
-        self.rows.push(Row {
+        self.add(Row {
             work: "vfat of 200 MB, 2,000 files in one folder".into(),
             against: "mkfs.vfat + mcopy",
             ours,
@@ -243,7 +247,7 @@ impl Bench {
         };
         let ours = measure(|| line(false))?;
         let theirs = measure(|| line(true))?;
-        self.rows.push(Row {
+        self.add(Row {
             work: "dry-run plan, 8 definitions".into(),
             against: "systemd-repart --dry-run=yes",
             ours,
@@ -290,7 +294,7 @@ impl Bench {
                 .args(&common);
             command
         })?;
-        self.rows.push(Row {
+        self.add(Row {
             work: "plan, 100 definitions, 100 partitions".into(),
             against: "-",
             ours,
@@ -338,37 +342,49 @@ impl Bench {
         path.display().to_string()
     }
 
-    fn report(&self) -> Outcome<()> {
+    /// Prints a row as soon as it is there: the next may take its time.
+    fn add(&mut self, row: Row) {
+        let show = |value: Option<f64>, digits: usize| {
+            value.map_or("-".to_owned(), |value| format!("{value:.digits$}"))
+        };
         println!(
-            "{:<44} {:<30} {:>9} {:>9} {:>7} {:>9} {:>8}  reach",
-            "work", "against", "ours s", "theirs s", "ratio", "peak MiB", "written"
+            "{:<44} {:<30} {:>9.3} {:>9} {:>7} {:>9.1} {:>8}  {}",
+            row.work,
+            row.against,
+            row.ours.seconds,
+            show(row.theirs.map(|taken| taken.seconds), 3),
+            show(row.ratio(), 2),
+            row.ours.peak_mib,
+            show(row.written, 2),
+            row.reach
         );
-        let mut rows = Vec::new();
-        for row in &self.rows {
-            let ratio = row.theirs.map(|theirs| theirs.seconds / row.ours.seconds);
-            let show = |value: Option<f64>, digits: usize| {
-                value.map_or("-".to_owned(), |value| format!("{value:.digits$}"))
-            };
-            println!(
-                "{:<44} {:<30} {:>9.3} {:>9} {:>7} {:>9.1} {:>8}  {}",
-                row.work,
-                row.against,
-                row.ours.seconds,
-                show(row.theirs.map(|t| t.seconds), 3),
-                show(ratio, 2),
-                row.ours.peak_mib,
-                show(row.written, 2),
-                row.reach
-            );
-            rows.push(serde_json::json!({
-                "work": row.work, "against": row.against, "ours_seconds": row.ours.seconds,
-                "theirs_seconds": row.theirs.map(|t| t.seconds), "ratio": ratio,
-                "ours_peak_mib": row.ours.peak_mib, "theirs_peak_mib": row.theirs.map(|t| t.peak_mib),
-                "written_per_allocated": row.written, "reach": row.reach,
-            }));
-        }
+        self.rows.push(row);
+    }
+
+    fn write_json(&self) -> Outcome<()> {
+        let row = |row: &Row| {
+            serde_json::json!({
+                "work": row.work,
+                "against": row.against,
+                "ours_seconds": row.ours.seconds,
+                "theirs_seconds": row.theirs.map(|taken| taken.seconds),
+                "ratio": row.ratio(),
+                "ours_peak_mib": row.ours.peak_mib,
+                "theirs_peak_mib": row.theirs.map(|taken| taken.peak_mib),
+                "written_per_allocated": row.written,
+                "reach": row.reach,
+            })
+        };
+        let rows: Vec<_> = self.rows.iter().map(row).collect();
         fs::write("bench.json", serde_json::to_string_pretty(&rows)? + "\n")?;
         Ok(())
+    }
+}
+
+impl Row {
+    /// How many times faster ours is.
+    fn ratio(&self) -> Option<f64> {
+        self.theirs.map(|theirs| theirs.seconds / self.ours.seconds)
     }
 }
 
