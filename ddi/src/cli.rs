@@ -215,6 +215,189 @@ mod tests {
         assert_eq!(args.operation.dry_run, Some(false));
     }
 
+    fn line(name: &str, options: &[&str]) -> Vec<OsString> {
+        let words = [name].into_iter().chain(options.iter().copied());
+        words.map(OsString::from).collect()
+    }
+
+    /// Every option of systemd-repart 262 with a value that it takes.
+    const REPART: &[&str] = &[
+        "--no-pager",
+        "--no-legend",
+        "-n",
+        "--dry-run=no",
+        "--empty=refuse",
+        "--empty=allow",
+        "--empty=require",
+        "--empty=force",
+        "--empty=create",
+        "--offline=auto",
+        "--discard=no",
+        "--cow=auto",
+        "--sector-size=4096",
+        "--grain-size=1M",
+        "--architecture=arm64",
+        "--size=1G",
+        "--size=auto",
+        "--seed=random",
+        "--split=yes",
+        "--pretty=0",
+        "--json=pretty",
+        "--json=short",
+        "--json=off",
+        "--factory-reset=on",
+        "--can-factory-reset",
+        "--root=/x",
+        "--image=/x",
+        "--image-policy=*",
+        "--definitions=/x",
+        "--list-devices",
+        "--private-key=x",
+        "--private-key-source=engine:x",
+        "--certificate=x",
+        "--certificate-source=provider:x",
+        "--join-signature=00:x",
+        "--key-file=x",
+        "--tpm2-device=auto",
+        "--tpm2-device-key=x",
+        "--tpm2-seal-key-handle=0",
+        "--tpm2-pcrs=7+11",
+        "--tpm2-public-key=x",
+        "--tpm2-public-key-policyref=x",
+        "--tpm2-public-key-pcrs=11",
+        "--tpm2-pcrlock=x",
+        "--include-partitions=esp",
+        "--exclude-partitions=esp",
+        "--defer-partitions=esp,swap",
+        "--defer-partitions-empty=yes",
+        "--defer-partitions-factory-reset=yes",
+        "-s/x",
+        "--copy-source=/x",
+        "--copy-from=x",
+        "--make-ddi=sysext",
+        "--make-ddi=confext",
+        "--make-ddi=portable",
+        "-S",
+        "-C",
+        "-P",
+        "--append-fstab=no",
+        "--append-fstab=auto",
+        "--append-fstab=replace",
+        "--generate-fstab=/x",
+        "--generate-crypttab=/x",
+        "--el-torito=yes",
+        "--el-torito-system=x",
+        "--el-torito-volume=x",
+        "--el-torito-publisher=x",
+    ];
+
+    /// The same of systemd-dissect.
+    const DISSECT: &[&str] = &[
+        "--no-pager",
+        "--no-legend",
+        "--mkdir",
+        "--rmdir",
+        "-r",
+        "--read-only",
+        "--discard=crypto",
+        "--discard=loop",
+        "--in-memory",
+        "--root-hash=00",
+        "--usr-hash=00",
+        "--root-hash-sig=x",
+        "--usr-hash-sig=x",
+        "--verity-data=x",
+        "--fsck=no",
+        "--growfs=no",
+        "--json=short",
+        "--loop-ref=x",
+        "--loop-ref-auto",
+        "--image-policy=*",
+        "--mtree-hash=no",
+        "--system",
+        "--user",
+        "--all",
+        "-q",
+        "--quiet",
+        "--image-filter=root=x",
+        "--copy-ownership=auto",
+        "-m",
+        "--mount",
+        "-M",
+        "-u",
+        "--umount",
+        "-U",
+        "--attach",
+        "--detach",
+        "-l",
+        "--list",
+        "--mtree",
+        "--with",
+        "-x",
+        "--copy-from",
+        "-a",
+        "--copy-to",
+        "--make-archive",
+        "--discover",
+        "--validate",
+        "--shift",
+    ];
+
+    #[test]
+    fn every_option_of_the_tools_is_known() {
+        for (name, options) in [("systemd-repart", REPART), ("systemd-dissect", DISSECT)] {
+            for option in options {
+                for words in [[*option, "x.raw"], ["x.raw", *option]] {
+                    if let Err(Stop::Usage(error)) = parse(name, &line(name, &words)) {
+                        panic!("{name} {option}: {error}");
+                    }
+                }
+                let split = option.split_once('=').filter(|_| option.starts_with("--"));
+                if let Some((option, value)) = split {
+                    let words = [option, value, "x.raw"];
+                    assert!(parse(name, &line(name, &words)).is_ok(), "{option} {value}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn both_spellings_of_a_dry_run_override_each_other() {
+        for (words, dry) in [
+            (&["-n", "--dry-run=no"][..], false),
+            (&["--dry-run=no", "-n"], true),
+            (&["--dry-run=no", "--empty=create"], false),
+            (&["--empty=create", "-n"], true),
+            (&["--empty=create"], false),
+            (&[], true),
+        ] {
+            let Ok(Verb::Repart(args)) = parse("systemd-repart", &line("systemd-repart", words))
+            else {
+                panic!("{words:?}");
+            };
+            assert_eq!(args.is_dry_run(), dry, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn usage_errors_are_found() {
+        for words in [
+            &["a.raw", "b.raw"][..],
+            &["--nonsense"],
+            &["--dry-run"],
+            &["--dry-run="],
+            &["--dry-run=maybe"],
+            &["--s=yes"],
+            &["--json=xml"],
+            &["--empty="],
+            &["--no-pager=yes"],
+            &["--root=/x", "--image=/y"],
+        ] {
+            let parsed = parse("systemd-repart", &line("systemd-repart", words));
+            assert!(matches!(parsed, Err(Stop::Usage(_))), "{words:?}");
+        }
+    }
+
     #[test]
     fn tools_that_are_not_built_say_so() {
         assert!(matches!(

@@ -3,10 +3,12 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use clap::ArgAction;
 use dissect::assign::GivenHash;
 use dissect::layout::{self, Part};
 use dissect::report::Report;
 use dissect::{Dissected, Image, Options, check, probe};
+use image_specs::conf::boolean;
 use image_specs::filter::ImageFilter;
 use image_specs::partition::Designator;
 use image_specs::units::Bytes;
@@ -20,6 +22,7 @@ use crate::surroundings;
 use crate::ui::map::{self, Fill, Span};
 use crate::ui::table::{self, Align};
 use crate::ui::{Mode, Ui};
+use crate::values::Tristate;
 
 /// Show what is in a disk image, without root and without mounting it
 #[derive(Debug, clap::Args)]
@@ -59,6 +62,54 @@ pub(crate) struct DissectArgs {
     verify_data: bool,
     #[command(flatten)]
     later: Later,
+    #[command(flatten)]
+    idle: Idle,
+}
+
+/// Options of systemd-dissect for mounting, attaching and discovering: showing and checking an image
+/// does none of this, so they change nothing, there as here.
+#[derive(Debug, clap::Args)]
+struct Idle {
+    #[arg(long, hide = true)]
+    mkdir: bool,
+    #[arg(long, hide = true)]
+    rmdir: bool,
+    #[arg(short = 'r', long, hide = true)]
+    read_only: bool,
+    #[arg(long, hide = true, value_name = "MODE", value_enum)]
+    discard: Option<Discard>,
+    #[arg(long, hide = true)]
+    in_memory: bool,
+    #[arg(long, hide = true, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set)]
+    fsck: Option<bool>,
+    #[arg(long, hide = true, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set)]
+    growfs: Option<bool>,
+    #[arg(long, hide = true, value_name = "NAME")]
+    loop_ref: Option<String>,
+    #[arg(long, hide = true)]
+    loop_ref_auto: bool,
+    #[arg(long, hide = true, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set)]
+    mtree_hash: Option<bool>,
+    #[arg(long, hide = true)]
+    system: bool,
+    #[arg(long, hide = true)]
+    user: bool,
+    #[arg(long, hide = true)]
+    all: bool,
+    #[arg(short = 'q', long, hide = true)]
+    quiet: bool,
+    #[arg(long, hide = true, value_name = "BOOL", value_parser = Tristate::parse, action = ArgAction::Set)]
+    copy_ownership: Option<Tristate>,
+}
+
+/// `--discard=`.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Discard {
+    Disabled,
+    Loop,
+    All,
+    #[value(alias = "crypt")]
+    Crypto,
 }
 
 /// Actions of systemd-dissect that a later version brings: known, so that they can be refused.
@@ -94,6 +145,12 @@ struct Later {
     shift: bool,
     #[arg(long, hide = true, value_name = "POLICY")]
     image_policy: Option<String>,
+    #[arg(long, hide = true, value_name = "SIG", conflicts_with = "usr_hash_sig")]
+    root_hash_sig: Option<String>,
+    #[arg(long, hide = true, value_name = "SIG")]
+    usr_hash_sig: Option<String>,
+    #[arg(long, hide = true, value_name = "PATH")]
+    verity_data: Option<PathBuf>,
 }
 
 impl DissectArgs {
@@ -164,6 +221,9 @@ impl Later {
             (self.discover, "--discover"),
             (self.shift, "--shift"),
             (self.image_policy.is_some(), "--image-policy="),
+            (self.root_hash_sig.is_some(), "--root-hash-sig="),
+            (self.usr_hash_sig.is_some(), "--usr-hash-sig="),
+            (self.verity_data.is_some(), "--verity-data="),
         ];
         match asked.into_iter().find(|(given, _)| *given) {
             None => Ok(()),

@@ -511,7 +511,7 @@ fn beside() -> Vec<Scenario> {
             &[
                 "$D --empty=create --size=100M --split=yes @/disk.raw",
                 "$D --split=yes --dry-run=no @/disk.raw",
-                "!rm @/disk.swap.raw",
+                "!rm -f @/disk.*.raw",
                 "$D --empty=create --size=100M --split=yes @/plain",
             ],
         ),
