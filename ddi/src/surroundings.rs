@@ -67,7 +67,8 @@ fn now() -> i64 {
 }
 
 fn epoch() -> Result<Option<i64>, Failure> {
-    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH") else {
+    let text = std::env::var_os("SOURCE_DATE_EPOCH");
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
     let seconds = text
