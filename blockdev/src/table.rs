@@ -77,7 +77,7 @@ pub enum CopyError {
 pub enum ReadTableError {
     /// Neither copy can be used.
     #[error(
-        "both copies of the partition table on {device} are damaged; the first: {primary}; the second: {backup}"
+        "both copies of the partition table on {device} are damaged; the first: {primary}; the second: {backup}; if the image was copied or downloaded, get it again"
     )]
     Damaged {
         /// The device's path.

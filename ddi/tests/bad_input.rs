@@ -5,9 +5,8 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -85,7 +84,7 @@ const DEFINITIONS: &[(&str, i32, &str)] = &[
     (
         "Type=root\nFormat=nosuch\n",
         1,
-        "error: $/repart.d/10-x.conf:3:1: nosuch cannot be filled without mounting it, which needs root; use another file system, or remove what populates it and set AddValidateFS=no",
+        "error: $/repart.d/10-x.conf:3:1: nosuch cannot be filled without mounting it, which needs root; use vfat, squashfs, erofs, ext4, btrfs or xfs, or remove what populates it and set AddValidateFS=no",
     ),
     (
         "Type=root\nFormat=nosuch\nAddValidateFS=no\n",
@@ -665,9 +664,12 @@ const VARIABLES: &[(&str, &str, i32, &str)] = &[
         "SYSTEMD_REPART_OVERRIDE_FSTYPE",
         "nosuch",
         1,
-        "warning: $/repart.d/10-x.conf:3:8: file system \"squashfs\" is overridden by \"nosuch\" from $SYSTEMD_REPART_OVERRIDE_FSTYPE\nerror: $/repart.d/10-x.conf:3:1: nosuch cannot be filled without mounting it, which needs root; use another file system, or remove what populates it and set AddValidateFS=no",
+        "warning: $/repart.d/10-x.conf:3:8: file system \"squashfs\" is overridden by \"nosuch\" from $SYSTEMD_REPART_OVERRIDE_FSTYPE\nerror: $/repart.d/10-x.conf:3:1: nosuch cannot be filled without mounting it, which needs root; use vfat, squashfs, erofs, ext4, btrfs or xfs, or remove what populates it and set AddValidateFS=no",
     ),
 ];
+
+/// Type and permissions, and bytes, of everything in a folder.
+type State = BTreeMap<PathBuf, (u32, Vec<u8>)>;
 
 /// The folder that all runs of a case see as their working directory.
 struct Place {
@@ -747,7 +749,7 @@ impl Place {
     }
 
     /// Everything that is in the folder.
-    fn state(&self) -> BTreeMap<PathBuf, u64> {
+    fn state(&self) -> State {
         let mut state = BTreeMap::new();
         state_of(&self.at(""), &mut state);
         state
@@ -775,20 +777,19 @@ impl Place {
     }
 }
 
-fn state_of(folder: &Path, state: &mut BTreeMap<PathBuf, u64>) {
+fn state_of(folder: &Path, state: &mut State) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let metadata = path.symlink_metadata().unwrap();
         let kind = metadata.file_type();
-        let mut hasher = DefaultHasher::new();
-        metadata.permissions().mode().hash(&mut hasher);
-        if kind.is_file() {
-            fs::read(&path).unwrap().hash(&mut hasher);
-        } else if kind.is_dir() {
+        let bytes = match kind.is_file() {
+            true => fs::read(&path).unwrap(),
+            false => Vec::new(),
+        };
+        if kind.is_dir() {
             state_of(&path, state);
         }
-        (kind.is_fifo(), kind.is_socket(), kind.is_symlink()).hash(&mut hasher);
-        state.insert(path, hasher.finish());
+        state.insert(path, (metadata.mode(), bytes));
     }
 }
 
@@ -955,6 +956,30 @@ fn what_may_not_be_read_or_written() {
         ));
     }
     report(wrong);
+}
+
+#[test]
+fn folders_without_definitions_are_mentioned() {
+    let place = Place::new();
+    fs::create_dir(place.at("hollow")).unwrap();
+    for (folder, says) in [
+        ("nowhere", "warning: --definitions=nowhere does not exist\n"),
+        (
+            "hollow",
+            "warning: --definitions=hollow has no definition files (*.conf)\n",
+        ),
+    ] {
+        let mut command = repart();
+        command
+            .args(["--empty=create", "--size=auto", "--pretty=no", SEED])
+            .arg(format!("--definitions={folder}"))
+            .arg("new.raw")
+            .current_dir(place.at(""));
+        let output = command.output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), says);
+        assert!(output.status.success(), "as systemd-repart");
+        fs::remove_file(place.at("new.raw")).unwrap();
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use image_specs::arch::Architecture;
 use image_specs::definitions::Ddi;
 use image_specs::units::Grain;
 use repart::build::target::Target;
-use repart::definition::{Definition, DefinitionSet, Filter, Settings, copied, read_into};
+use repart::definition::{Definition, DefinitionSet, Filter, Settings, Source, copied, read_into};
 use repart::load::{self, Place};
 use repart::plan::EmptyMode;
 use uuid::Uuid;
@@ -37,12 +37,31 @@ pub(crate) fn definitions(args: &RepartArgs, ui: &Ui) -> Result<DefinitionSet, F
         ..Settings::new(native)
     };
     let sources = load::sources(place, root)?;
+    for folder in &args.configuration.definitions {
+        mention_lack(folder, &sources, ui);
+    }
     let mut ignored = Vec::new();
     let set = read_into(copies(args)?, &sources, &settings, &mut ignored);
     for warning in ignored {
         ui.note(&format!("warning: {warning}"));
     }
     Ok(set?)
+}
+
+/// A mistyped folder is not an error to systemd-repart, but a person should hear of it.
+fn mention_lack(folder: &Path, sources: &[Source], ui: &Ui) {
+    let inside = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let folder = folder.display();
+    if matches!(inside.try_exists(), Ok(false)) {
+        ui.note(&format!("warning: --definitions={folder} does not exist"));
+    } else if !sources
+        .iter()
+        .any(|source| source.path.starts_with(&inside))
+    {
+        ui.note(&format!(
+            "warning: --definitions={folder} has no definition files (*.conf)"
+        ));
+    }
 }
 
 fn filter(args: &RepartArgs, native: Architecture) -> Result<Filter, Failure> {

@@ -209,8 +209,8 @@ pub enum Combination {
     Unpopulated(String),
     /// A file system that only a mount can fill.
     #[error(
-        "{0} cannot be filled without mounting it, which needs root; use another file system, or \
-         remove what populates it and set AddValidateFS=no"
+        "{0} cannot be filled without mounting it, which needs root; use vfat, squashfs, erofs, \
+         ext4, btrfs or xfs, or remove what populates it and set AddValidateFS=no"
     )]
     CannotPopulate(String),
     /// `Minimize=best` on a file system that cannot be shrunk to its content.
