@@ -7,7 +7,7 @@ use std::path::Path;
 use blockdev::tool::{Program, Run, Tool, ToolError};
 use filetree::{Metadata, Timestamp, Tree, WriteError};
 
-use super::btrfs::{Btrfs, Subvolume};
+use super::btrfs::{Btrfs, Compression, Subvolume};
 use super::ext4::{Ext, Place};
 use super::{PopulateError, Spec, xfs};
 use crate::definition::Format;
@@ -83,12 +83,8 @@ fn erofs_program(spec: &Spec<'_>) -> PopulateError {
 
 /// Btrfs is written without its program, which takes owners only from files that have them.
 fn btrfs(spec: &Spec<'_>) -> Result<Btrfs, PopulateError> {
-    if let Some((name, _)) = spec.compression {
-        return Err(WriteError::Parameters(format!(
-            "Compression={name} is not supported for btrfs yet; leave it out"
-        ))
-        .into());
-    }
+    let compression = spec.compression;
+    let compression = compression.map(|(name, level)| Compression::parse(name, level));
     if !spec.options.is_empty() {
         let what = "SYSTEMD_REPART_MKFS_OPTIONS_BTRFS cannot be used where the file system is filled with files, as mkfs.btrfs does not write it then";
         return Err(WriteError::Parameters(what.to_owned()).into());
@@ -104,6 +100,7 @@ fn btrfs(spec: &Spec<'_>) -> Result<Btrfs, PopulateError> {
         sector: spec.sector.max(4096),
         time: time(spec),
         subvolumes: subvolumes.collect(),
+        compression: compression.transpose()?,
         default: spec.default_subvolume.map(|path| path.as_bytes().to_vec()),
     })
 }

@@ -77,6 +77,8 @@ pub enum PopulateError {
     #[error(transparent)]
     Squashfs(#[from] squashfs::ParameterError),
     #[error(transparent)]
+    Btrfs(#[from] btrfs::CompressionError),
+    #[error(transparent)]
     Vfat(#[from] vfat::ParameterError),
     #[error("SYSTEMD_REPART_MKFS_OPTIONS_VFAT cannot be followed")]
     VfatOption(#[from] vfat::OptionError),

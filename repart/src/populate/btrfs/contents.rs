@@ -7,19 +7,21 @@ use std::path::PathBuf;
 
 use filetree::{Content, InodeId, Kind, Metadata, Timestamp, Tree, WriteError};
 
+use super::compression::Compression;
 use super::data::{Copy, Csums, Placed, Room};
 use super::items::{
     DataExtent, Fields, Key, Numbers, XATTR_TYPE, entry, extref_hash, file_type, inline_extent,
     inode, kind, name_hash,
 };
 use super::node::{Items, LARGEST};
+use super::packed::Packing;
 use super::space::Space;
 use super::{Btrfs, tree_id};
 
 /// The longest file that is kept within its item.
 const LONGEST_INLINE: u64 = 2048;
 /// The largest extent.
-const LARGEST_EXTENT: u64 = 128 << 20;
+pub(super) const LARGEST_EXTENT: u64 = 128 << 20;
 /// The first number of a file.
 const FIRST: u64 = 256;
 /// Inode flags of files that are overwritten in place: no checksums, no copies.
@@ -38,8 +40,19 @@ pub(super) struct Contents<'a> {
     /// Items of the root tree that tie subvolumes together.
     pub(super) references: Vec<(Key, Vec<u8>)>,
     pub(super) default_root: u64,
-    /// The files with data outside their items: tree, number, inode, whether checksums are kept.
-    files: Vec<(usize, u64, InodeId, bool)>,
+    /// The files with data outside their items.
+    files: Vec<FileData>,
+}
+
+/// A file with data outside its items.
+#[derive(Clone, Copy)]
+pub(super) struct FileData {
+    /// Which of the trees it is in, and its number there.
+    pub(super) tree: usize,
+    pub(super) number: u64,
+    pub(super) inode: InodeId,
+    /// Whether checksums are kept.
+    pub(super) checksums: bool,
 }
 
 /// A subvolume.
@@ -122,14 +135,14 @@ impl<'a> Contents<'a> {
         let files = self
             .files
             .iter()
-            .filter_map(|(_, _, id, _)| self.content(*id));
+            .filter_map(|file| self.content(file.inode));
         files
             .flat_map(|content| ranges(content, self.sector))
             .map(|(start, end)| end - start)
             .sum()
     }
 
-    fn content(&self, id: InodeId) -> Option<&'a Content> {
+    pub(super) fn content(&self, id: InodeId) -> Option<&'a Content> {
         match &self.tree.inode(id).kind {
             Kind::File(content) => Some(content),
             _ => None,
@@ -141,19 +154,20 @@ impl<'a> Contents<'a> {
         &mut self,
         image: Option<&File>,
         space: &mut Space,
+        compression: Option<Compression>,
     ) -> Result<(), WriteError> {
-        let mut csums = Csums::default();
-        let mut room = Room { chunk: 0 };
-        for file in std::mem::take(&mut self.files) {
-            let Some(content) = self.content(file.2) else {
-                continue;
-            };
-            let mut copy = Copy::new(content, image)?;
-            for extent in self.place(&file, content, &mut room, space)? {
-                copy.extent(&extent, file.3.then_some(&mut csums), self.sector)?;
+        let files = std::mem::take(&mut self.files);
+        let csums = match compression {
+            Some(compression) => Packing {
+                sector: self.sector,
+                contents: self,
+                compression,
+                image,
+                space,
             }
-            copy.finish()?;
-        }
+            .all(&files)?,
+            None => self.copy(&files, image, space)?,
+        };
         for tree in &mut self.trees {
             tree.all.sort_by_key(|item| item.0);
         }
@@ -161,10 +175,31 @@ impl<'a> Contents<'a> {
         Ok(())
     }
 
+    fn copy(
+        &mut self,
+        files: &[FileData],
+        image: Option<&File>,
+        space: &mut Space,
+    ) -> Result<Csums, WriteError> {
+        let mut csums = Csums::default();
+        let mut room = Room { chunk: 0 };
+        for file in files {
+            let Some(content) = self.content(file.inode) else {
+                continue;
+            };
+            let mut copy = Copy::new(content, image)?;
+            for extent in self.place(file, content, &mut room, space)? {
+                copy.extent(&extent, file.checksums.then_some(&mut csums), self.sector)?;
+            }
+            copy.finish()?;
+        }
+        Ok(csums)
+    }
+
     /// Takes space for one file, and notes it in both trees.
     fn place(
         &mut self,
-        (tree, number, _, _): &(usize, u64, InodeId, bool),
+        file: &FileData,
         content: &Content,
         room: &mut Room,
         space: &mut Space,
@@ -172,20 +207,24 @@ impl<'a> Contents<'a> {
         let mut placed = Vec::new();
         for (mut at, end) in ranges(content, self.sector) {
             while at < end {
-                let (address, place, length) = room.take((end - at).min(LARGEST_EXTENT), space);
+                let (address, place, length) =
+                    room.take((end - at).min(LARGEST_EXTENT), self.sector, space);
                 if length == 0 {
                     return Err(WriteError::Parameters(
                         "the data has no room left".to_owned(),
                     ));
                 }
                 let extent = DataExtent {
-                    root: self.trees[*tree].owner,
-                    inode: *number,
+                    root: self.trees[file.tree].owner,
+                    inode: file.number,
                     offset: at,
                     start: address,
                     length,
+                    plain: length,
+                    compression: 0,
                 };
-                self.trees[*tree].add(Key(*number, kind::EXTENT_DATA, at), extent.in_file());
+                self.trees[file.tree]
+                    .add(Key(file.number, kind::EXTENT_DATA, at), extent.in_file());
                 self.extents.push(extent);
                 placed.push(Placed { extent, place });
                 at += length;
@@ -392,7 +431,12 @@ impl Walk<'_, '_> {
         let ranges = ranges(content, self.contents.sector);
         numbers.bytes = ranges.iter().map(|(start, end)| end - start).sum();
         let tree = self.contents.trees.len();
-        self.contents.files.push((tree, number, id, !no_cow));
+        self.contents.files.push(FileData {
+            tree,
+            number,
+            inode: id,
+            checksums: !no_cow,
+        });
         Ok(())
     }
 
@@ -469,7 +513,7 @@ pub(super) fn empty_root(items: &mut Items, number: u64, time: Timestamp) {
 }
 
 /// The sectors of a file that hold data, in bytes.
-fn ranges(content: &Content, sector: u64) -> Vec<(u64, u64)> {
+pub(super) fn ranges(content: &Content, sector: u64) -> Vec<(u64, u64)> {
     let mut all: Vec<(u64, u64)> = Vec::new();
     for data in content.data() {
         let (start, end) = (

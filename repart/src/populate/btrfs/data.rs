@@ -85,11 +85,12 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Takes up to `length` bytes in one piece: address, place on the device, length.
-    pub(super) fn take(&mut self, length: u64, space: &mut Space) -> (u64, u64, u64) {
+    /// Takes up to `length` bytes, `least` at least, in one piece: address, place on the device,
+    /// length; zeros where there is no room.
+    pub(super) fn take(&mut self, length: u64, least: u64, space: &mut Space) -> (u64, u64, u64) {
         while let Some(chunk) = space.chunks.get_mut(self.chunk) {
             let left = chunk.length - chunk.used;
-            if chunk.profile & DATA == 0 || left == 0 {
+            if chunk.profile & DATA == 0 || left < least.max(1) {
                 self.chunk += 1;
                 continue;
             }
@@ -107,7 +108,7 @@ impl Room {
 pub(super) struct Csums(Vec<(u64, u64, Vec<u8>)>);
 
 impl Csums {
-    fn add(&mut self, mut address: u64, bytes: &[u8], sector: u64) {
+    pub(super) fn add(&mut self, mut address: u64, bytes: &[u8], sector: u64) {
         for part in bytes.chunks(usize::try_from(sector).unwrap_or(4096)) {
             let sum = crc32c::crc32c(part).to_le_bytes();
             match self.0.last_mut() {

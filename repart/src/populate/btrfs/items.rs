@@ -177,21 +177,36 @@ pub(super) struct DataExtent {
     pub(super) inode: u64,
     pub(super) offset: u64,
     pub(super) start: u64,
+    /// Bytes on the disk.
     pub(super) length: u64,
+    /// Bytes of the file.
+    pub(super) plain: u64,
+    /// The algorithm's number; 0 where it is not compressed.
+    pub(super) compression: u8,
 }
 
 impl DataExtent {
+    /// Whether both are one, as nothing is compressed and nothing between them.
+    pub(super) fn goes_on_with(&self, next: &Self) -> bool {
+        let plain = self.compression == 0 && next.compression == 0;
+        plain
+            && (self.root, self.inode) == (next.root, next.inode)
+            && self.offset + self.length == next.offset
+            && self.start + self.length == next.start
+    }
+
     /// The file's side.
     pub(super) fn in_file(&self) -> Vec<u8> {
         Fields::default()
             .u64(GENERATION)
-            .u64(self.length)
-            .u32(0u32)
-            .u8(1)
+            .u64(self.plain)
+            .u8(self.compression)
+            // Neither encrypted nor otherwise encoded; an extent of its own.
+            .put(&[0, 0, 0, 1])
             .u64(self.start)
             .u64(self.length)
             .u64(0)
-            .u64(self.length)
+            .u64(self.plain)
             .0
     }
 

@@ -5,10 +5,12 @@
 //! order, and every UUID follows from the file system's. The layout keeps clear of the copies of the
 //! superblock. Reference: "On-disk Format" (btrfs documentation).
 
+mod compression;
 mod contents;
 mod data;
 mod items;
 mod node;
+mod packed;
 mod space;
 
 use std::fs::File;
@@ -17,6 +19,7 @@ use std::os::unix::fs::FileExt;
 use filetree::{Timestamp, Tree, WriteError};
 use sha2::{Digest, Sha256};
 
+pub use compression::{Compression, CompressionError};
 use contents::Contents;
 use items::{Fields, GENERATION, Key, Root, kind};
 use node::{Identity, Items, NODE};
@@ -55,6 +58,8 @@ pub struct Btrfs {
     pub subvolumes: Vec<Subvolume>,
     /// The path of the subvolume to mount by default.
     pub default: Option<Vec<u8>>,
+    /// How files' data is compressed, but where it is overwritten in place.
+    pub compression: Option<Compression>,
 }
 
 /// A directory that becomes a subvolume.
@@ -72,12 +77,20 @@ impl Btrfs {
     /// Writes the file system to `image`, which reads as zeros, as large as the image is.
     pub fn write(&self, tree: &Tree, image: &File) -> Result<(), WriteError> {
         let size = image.metadata().map_err(WriteError::Target)?.len();
-        self.write_within(tree, Some(image), size / self.sector * self.sector)?;
-        Ok(())
+        let written = self.write_within(tree, Some(image), size / self.sector * self.sector);
+        match (written, self.compression) {
+            (Ok(_), _) => Ok(()),
+            // How much there is, is not known before all is compressed.
+            (Err(WriteError::TooSmall { available, .. }), Some(_)) => Err(WriteError::TooSmall {
+                needed: self.size(tree)?,
+                available,
+            }),
+            (Err(error), _) => Err(error),
+        }
     }
 
     /// The bytes of the smallest image that [`Btrfs::write`] can fill with `tree`. Reads only the files
-    /// that are kept within the metadata.
+    /// that are kept within the metadata; where data is compressed, all.
     pub fn size(&self, tree: &Tree) -> Result<u64, WriteError> {
         // The layout does not depend on what is behind it.
         self.write_within(tree, None, 1 << 60)
@@ -106,11 +119,16 @@ impl Btrfs {
             .take(SYSTEM_CHUNK, SYSTEM | DUP)
             .ok_or_else(|| too_small(16 * MIB))?;
         let mut contents = Contents::survey(self, tree)?;
-        let data = contents.data_bytes().next_multiple_of(MIB);
-        space
-            .take(data, DATA)
-            .ok_or_else(|| too_small(data + 16 * MIB))?;
-        contents.write(image, &mut space)?;
+        let plain = contents.data_bytes();
+        // Compressed, an extent may leave the end of a chunk empty; what is too much is given back.
+        let slack = self.compression.map_or(0, |_| plain / 4096 + 2 * MIB);
+        let data = (plain + slack).next_multiple_of(MIB);
+        let taken = space.take(data, DATA);
+        if self.compression.is_none() {
+            taken.ok_or_else(|| too_small(data + 16 * MIB))?;
+        }
+        contents.write(image, &mut space, self.compression)?;
+        space.trim(DATA);
         let build = Build {
             btrfs: self,
             identity: Identity {
@@ -519,7 +537,8 @@ impl Build<'_> {
         // Mixed back references, a default subvolume, blocks larger than pages, longer references,
         // small metadata items, no items for holes.
         let default = u64::from(self.contents.default_root != tree_id::FS);
-        let incompat = 0x361 | default << 1;
+        let compression = self.btrfs.compression.map_or(0, Compression::incompatible);
+        let incompat = 0x361 | default << 1 | compression;
         let system = &self.space.chunks[0];
         let array = [
             system.key().bytes(),

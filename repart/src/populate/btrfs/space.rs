@@ -70,6 +70,23 @@ impl Space {
         Some(())
     }
 
+    /// Gives back what the chunks that were taken last do not use.
+    pub(super) fn trim(&mut self, profile: u64) {
+        while let Some(chunk) = self.chunks.last_mut() {
+            let used = chunk.used.next_multiple_of(MIB);
+            if chunk.profile != profile || used == chunk.length {
+                return;
+            }
+            chunk.length = used;
+            self.next = chunk.stripes[0] + used;
+            self.address = chunk.start + used;
+            if used > 0 {
+                return;
+            }
+            self.chunks.pop();
+        }
+    }
+
     /// The byte behind all that has been taken.
     pub(super) fn end(&self) -> u64 {
         self.next

@@ -131,6 +131,7 @@ fn btrfs() -> Btrfs {
         },
         subvolumes: Vec::new(),
         default: None,
+        compression: None,
     }
 }
 
@@ -243,4 +244,122 @@ fn much_data_goes_around_the_superblocks_copy() {
     check(&path);
     let error = built(&btrfs(), &tree, &path, 150 << 20).unwrap_err();
     assert!(matches!(error, WriteError::TooSmall { .. }), "{error}");
+}
+
+/// A tree whose data is in part worth compressing.
+fn mixed() -> Tree {
+    let mut tree = tree();
+    let noise = |length| {
+        let mut noise = vec![0; length];
+        Noise.read_exact_at(&mut noise, 0).unwrap();
+        noise
+    };
+    let text = |length: usize| b"all work and no play ".repeat(length / 21 + 1)[..length].to_vec();
+    let half = [noise(600_000), text(300_001)].concat();
+    for (name, data) in [
+        ("noise", noise(3_000_000)),
+        ("text", text(5_000_000)),
+        ("half", half.clone()),
+        ("one sector", text(4096)),
+        ("two sectors", text(4097)),
+    ] {
+        let content = Kind::File(Content::from_bytes(data));
+        add(&mut tree, InodeId::ROOT, name, content);
+    }
+    let plain = directory(&mut tree, InodeId::ROOT, "plain", 1);
+    add(
+        &mut tree,
+        plain,
+        "half",
+        Kind::File(Content::from_bytes(half)),
+    );
+    tree
+}
+
+#[test]
+fn compressed_data_is_sound_and_smaller() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = mixed();
+    let mut btrfs = btrfs();
+    let plain = btrfs.size(&tree).unwrap();
+    for (name, level) in [("zstd", None), ("zlib", Some("1")), ("zstd", Some("15"))] {
+        btrfs.compression = Some(Compression::parse(name, level).unwrap());
+        btrfs.subvolumes = vec![Subvolume {
+            path: b"/plain".to_vec(),
+            read_only: true,
+            no_cow: true,
+        }];
+        let size = btrfs.size(&tree).unwrap();
+        assert!(size + (4 << 20) < plain, "{size} {plain}");
+        let [path, again] = ["image", "again"].map(|file| dir.path().join(file));
+        built(&btrfs, &tree, &path, size).unwrap();
+        check(&path);
+        built(&btrfs, &tree, &again, size).unwrap();
+        assert!(fs::read(&path).unwrap() == fs::read(&again).unwrap());
+        let error = built(&btrfs, &tree, &again, size - (1 << 20)).unwrap_err();
+        let exact = matches!(error, WriteError::TooSmall { needed, .. } if needed == size);
+        assert!(exact, "{error}");
+        let restored = dir.path().join("restored");
+        fs::create_dir_all(&restored).unwrap();
+        let status = Command::new("btrfs")
+            .args(["restore", "-o"])
+            .args([&path, &restored])
+            .output();
+        assert!(status.unwrap().status.success());
+        for file in [
+            "noise",
+            "text",
+            "half",
+            "one sector",
+            "two sectors",
+            "holes 60",
+        ] {
+            let Kind::File(content) = &tree.inode(tree.lookup(file.as_bytes()).unwrap()).kind
+            else {
+                panic!("{file}");
+            };
+            let mut wanted = vec![0; usize::try_from(content.size()).unwrap()];
+            content
+                .open()
+                .unwrap()
+                .read_exact_at(&mut wanted, 0)
+                .unwrap();
+            assert!(fs::read(restored.join(file)).unwrap() == wanted, "{file}");
+        }
+    }
+}
+
+#[test]
+fn compressed_data_goes_around_the_superblocks_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("image");
+    let mut tree = Tree::new(metadata(0o755));
+    for size in [50u64 << 20, 45 << 20] {
+        let content = Content::from_reader(Arc::new(Noise), size, Vec::from([0..size]));
+        let name = format!("{size}");
+        add(&mut tree, InodeId::ROOT, &name, Kind::File(content));
+    }
+    let mut btrfs = btrfs();
+    btrfs.compression = Some(Compression::parse("zstd", Some("1")).unwrap());
+    let size = btrfs.size(&tree).unwrap();
+    assert!((70 << 20..100 << 20).contains(&size), "{size}");
+    built(&btrfs, &tree, &path, size).unwrap();
+    check(&path);
+}
+
+/// Bytes that do not compress, but for every fourth MiB and the end of each 32 KiB behind the
+/// first MiB.
+#[derive(Debug)]
+struct Noise;
+
+impl ReadAt for Noise {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+        for (at, byte) in (offset..).zip(buffer) {
+            let dull = at >> 20 & 3 == 3 || at >> 20 > 0 && at & 0x7fff > 0x6fff;
+            let mixed = (at ^ at >> 31).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mixed = (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            *byte = if dull { 0 } else { mixed.to_be_bytes()[3] };
+        }
+        Ok(())
+    }
 }
