@@ -13,6 +13,8 @@ use uuid::Uuid;
 
 mod assign;
 mod copy_from;
+#[cfg(test)]
+mod fates;
 mod key;
 mod link;
 mod problem;

@@ -111,6 +111,22 @@ pub enum Problem {
         /// All bits that were asked for.
         flags: u64,
     },
+    /// A key that means nothing for the file system was ignored.
+    #[error("{key} means nothing {place} and is ignored")]
+    NoEffect {
+        /// The key.
+        key: Key,
+        /// Where it means nothing.
+        place: String,
+    },
+    /// Files cannot be copied with their fs-verity yet.
+    #[error(
+        "CopyFiles={path} with fsverity=copy is not supported yet; remove the option or use systemd-repart for this definition"
+    )]
+    FsVerityNotSupportedYet {
+        /// The source that has the option.
+        path: String,
+    },
     /// What this version cannot do yet.
     #[error("{key} is not supported yet; remove it or use systemd-repart for this definition")]
     NotSupportedYet {

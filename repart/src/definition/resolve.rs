@@ -35,7 +35,43 @@ pub(super) fn resolve(
         .map_err(|refusal| refuse(&draft.definition, refusal))?;
     draft.resolve_flags(warnings);
     draft.override_format(settings, warnings);
+    warnings.extend(without_effect(&draft.definition));
     Ok(draft.definition)
+}
+
+/// What systemd-repart silently ignores with the definition's file system.
+fn without_effect(definition: &Definition) -> Vec<Diagnostic> {
+    let format = definition.format.as_ref();
+    let is_btrfs = format == Some(&Format::Btrfs);
+    let compresses = is_btrfs || matches!(format, Some(Format::Squashfs | Format::Erofs));
+    let populate = &definition.populate;
+    let place = format.map(|format| format!("for {}", format.name()));
+    let place = place.unwrap_or_else(|| "without a file system".to_owned());
+    let (algorithm, level) = (&definition.compression, &definition.compression_level);
+    let mut idle = Vec::new();
+    if !compresses {
+        idle.extend(algorithm.as_ref().map(|_| (Key::Compression, &place)));
+        idle.extend(level.as_ref().map(|_| (Key::CompressionLevel, &place)));
+    }
+    let alone = "without Compression=".to_owned();
+    if compresses && algorithm.is_none() && level.is_some() {
+        idle.push((Key::CompressionLevel, &alone));
+    }
+    if !is_btrfs {
+        idle.extend(
+            populate
+                .subvolumes
+                .first()
+                .map(|_| (Key::Subvolumes, &place)),
+        );
+        let default = &populate.default_subvolume;
+        idle.extend(default.as_ref().map(|_| (Key::DefaultSubvolume, &place)));
+    }
+    let warning = |(key, place): (Key, &String)| {
+        let place = place.clone();
+        definition.diagnostic(key, Problem::NoEffect { key, place })
+    };
+    idle.into_iter().map(warning).collect()
 }
 
 impl Definition {

@@ -24,7 +24,7 @@ fn settings() -> Settings {
     }
 }
 
-fn read_all(files: &[&str]) -> Result<DefinitionSet, String> {
+pub(super) fn read_all(files: &[&str]) -> Result<DefinitionSet, String> {
     let names = ["10-a", "20-b", "30-c"];
     let sources: Vec<_> = names
         .iter()
@@ -257,7 +257,7 @@ fn what_is_ignored_with_a_warning() {
             &["not absolute", "LINKPATH:TARGET", "not absolute"],
         ),
         (
-            "Type=home; Subvolumes=a /b:ro,zz /e:",
+            "Type=home; Format=btrfs; Subvolumes=a /b:ro,zz /e:",
             &["not absolute", "\"zz\"", "\"\" is not known"],
         ),
         ("Type=home; ExcludeFiles=/b a /c b", &["not absolute"]),
@@ -740,6 +740,48 @@ fn drop_ins_apply_after_the_file_and_are_named_in_messages() {
 }
 
 #[test]
+fn what_the_file_system_does_not_have_is_said() {
+    for (lines, expected) in [
+        (
+            "Format=ext4; Compression=zstd",
+            "4:1: Compression= means nothing for ext4 and is ignored",
+        ),
+        (
+            "Format=vfat; CompressionLevel=1",
+            "CompressionLevel= means nothing for vfat",
+        ),
+        (
+            "Format=btrfs; CompressionLevel=1",
+            "CompressionLevel= means nothing without Compression=",
+        ),
+        (
+            "Format=xfs; Subvolumes=/a",
+            "Subvolumes= means nothing for xfs",
+        ),
+        (
+            "Compression=zstd",
+            "Compression= means nothing without a file system",
+        ),
+    ] {
+        let said = warnings(&format!("Type=linux-generic; {lines}"));
+        assert!(
+            said.iter().any(|line| line.contains(expected)),
+            "{lines}: {said:?}"
+        );
+    }
+    for lines in [
+        "Format=btrfs; Subvolumes=/a",
+        "Format=btrfs; Compression=zstd; CompressionLevel=1",
+    ] {
+        assert_eq!(
+            warnings(&format!("Type=linux-generic; {lines}")),
+            [""; 0],
+            "{lines}"
+        );
+    }
+}
+
+#[test]
 fn what_is_not_supported_yet_is_named() {
     for (lines, message) in [
         (
@@ -750,6 +792,11 @@ fn what_is_not_supported_yet_is_named() {
             "Type=home; BlockDeviceReplace=/x",
             Some("BlockDeviceReplace= is not supported yet"),
         ),
+        (
+            "Type=home; CopyFiles=/a; CopyFiles=/b:/c:fsverity=copy",
+            Some("/d/10-a.conf:4:1: CopyFiles=/b with fsverity=copy is not supported yet"),
+        ),
+        ("Type=home; CopyFiles=/b:/c:fsverity=off", None),
         ("Type=home; KeyFile=/x", None),
     ] {
         let set = read_all(&[lines]).unwrap();

@@ -3,7 +3,7 @@
 use super::{DefinitionSet, Diagnostic, Encrypt, Key, Problem};
 
 /// The first key of the set that cannot be applied yet: encryption, inline integrity, moving a
-/// mounted file system. `None` where all can be.
+/// mounted file system, copying fs-verity along. `None` where all can be.
 pub fn unsupported(set: &DefinitionSet) -> Option<Diagnostic> {
     set.definitions.iter().find_map(|definition| {
         let encryption = &definition.encryption;
@@ -15,7 +15,14 @@ pub fn unsupported(set: &DefinitionSet) -> Option<Diagnostic> {
                 definition.block_device_replace.is_some(),
             ),
         ];
-        let (key, _) = keys.into_iter().find(|(_, is_set)| *is_set)?;
-        Some(definition.diagnostic(key, Problem::NotSupportedYet { key }))
+        if let Some((key, _)) = keys.into_iter().find(|(_, is_set)| *is_set) {
+            return Some(definition.diagnostic(key, Problem::NotSupportedYet { key }));
+        }
+        let copies = &mut definition.populate.copy_files.iter();
+        let copy = copies.find(|copy| copy.fsverity)?;
+        let problem = Problem::FsVerityNotSupportedYet {
+            path: copy.source.clone(),
+        };
+        Some(definition.diagnostic(Key::CopyFiles, problem))
     })
 }
