@@ -25,6 +25,9 @@ pub use parameters::{Label, LabelError, ParameterError, Parameters, SectorSize, 
 
 /// Bytes of data and tables that are written at a time.
 const CHUNK: usize = 1 << 20;
+const MIB: u64 = 1 << 20;
+/// No parameters need more bytes for an empty file system.
+const LARGEST_MINIMUM: u64 = 1 << 30;
 
 /// Writes FAT file systems that fill their target.
 #[derive(Clone, Debug)]
@@ -36,6 +39,35 @@ impl VfatWriter {
     /// A writer with these parameters.
     pub fn new(parameters: Parameters) -> Self {
         Self { parameters }
+    }
+
+    /// Bytes of a file system in which a third is free once `tree` is in it, as systemd-repart's
+    /// "guess" has it. It depends on the size how large clusters are, and so what the tree takes.
+    pub fn guess(&self, tree: &Tree) -> Result<u64, WriteError> {
+        let mut size = MIB;
+        loop {
+            let geometry = match Geometry::new(&self.parameters, size) {
+                // FAT16 has a least size.
+                Err(_) if size < LARGEST_MINIMUM => {
+                    size *= 2;
+                    continue;
+                }
+                geometry => geometry?,
+            };
+            let (needed, fits) = match Layout::new(tree, &self.parameters, &geometry) {
+                Ok(layout) => {
+                    let used = u64::from(layout.clusters()) * geometry.cluster_bytes();
+                    (geometry.cluster_offset(2) + used, true)
+                }
+                Err(WriteError::TooSmall { needed, .. }) => (needed, false),
+                Err(error) => return Err(error),
+            };
+            let wanted = needed.saturating_add(needed / 2).next_multiple_of(MIB);
+            if fits && wanted <= size {
+                return Ok(size);
+            }
+            size = wanted.max(size + MIB);
+        }
     }
 }
 

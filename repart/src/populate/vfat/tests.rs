@@ -292,3 +292,31 @@ fn what_does_not_fit_is_said() {
     );
     assert_eq!(tree.inode(InodeId::ROOT).entries().unwrap().len(), 600);
 }
+
+#[test]
+fn a_guessed_size_holds_the_tree_and_half_as_much() {
+    let mut many = Tree::new(Metadata::default());
+    for number in 0..3000 {
+        add(&mut many, &format!("{number}"), file(1, 1));
+    }
+    let mut large = sample();
+    add(&mut large, "large", file(2, 300 << 20));
+    let trees = [Tree::new(Metadata::default()), sample(), many, large];
+    for (at, tree) in trees.iter().enumerate() {
+        for (width, sector) in [("32", 512), ("32", 4096), ("16", 512)] {
+            if (width, at) == ("16", 2) {
+                continue; // its root directory is too small
+            }
+            let writer = VfatWriter::new(parameters(width, sector));
+            let size = writer.guess(tree).unwrap();
+            let image = image(tree, parameters(width, sector), size).unwrap();
+            let mut fsck = Command::new("fsck.vfat");
+            let fsck = fsck.arg("-n").arg(image.path()).output().unwrap();
+            let said = String::from_utf8_lossy(&fsck.stdout).into_owned();
+            assert!(fsck.status.success(), "{width} {sector}: {said}");
+            let most = [17, 17, 20, 460][at];
+            let most = if sector == 512 { most } else { most * 2 };
+            assert!(size <= most << 20, "{at} {width} {sector}: {size}");
+        }
+    }
+}
