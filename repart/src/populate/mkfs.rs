@@ -20,7 +20,6 @@ pub fn build(spec: &Spec<'_>, tree: Option<&Tree>, image: &Path) -> Result<(), P
         ("xfs", Some(tree)) => build_xfs(spec, tree, image),
         ("btrfs", Some(tree)) => build_btrfs(spec, tree, image),
         ("ext2" | "ext3" | "ext4", _) => format_ext(spec, image), // filled where it will lie
-        ("erofs", Some(_)) => Err(erofs_program(spec)),
         (_, Some(_)) => Err(PopulateError::Unmountable {
             format: format.to_owned(),
         }),
@@ -67,18 +66,6 @@ fn build_btrfs(spec: &Spec<'_>, tree: &Tree, image: &Path) -> Result<(), Populat
     let file = open(image)?;
     btrfs(spec)?.write(tree, &file)?;
     Ok(file.sync_data().map_err(WriteError::Target)?)
-}
-
-/// What keeps an EROFS file system from being written without `mkfs.erofs`, which takes owners only
-/// from files that have them.
-fn erofs_program(spec: &Spec<'_>) -> PopulateError {
-    let what = match spec.compression {
-        Some((name, _)) => format!(
-            "Compression={name} is not supported for erofs yet; leave it out, or use Format=squashfs"
-        ),
-        None => "SYSTEMD_REPART_MKFS_OPTIONS_EROFS cannot be used, as mkfs.erofs does not write the file system; unset it".to_owned(),
-    };
-    WriteError::Parameters(what).into()
 }
 
 /// Btrfs is written without its program, which takes owners only from files that have them.

@@ -154,6 +154,7 @@ pub fn sizing(spec: &Spec<'_>, tree: &Tree) -> Result<Sizing, PopulateError> {
             at_most: bound(tree),
         },
         // What its program cannot be asked, generous arithmetic answers.
+        Format::Vfat => Sizing::Known(vfat_writer(spec)?.guess(tree)?),
         format => Sizing::Known(guess(format, tree)),
     })
 }
@@ -187,14 +188,8 @@ pub fn write(
         }
         return Ok(size);
     }
-    if let (Format::Erofs, Some((algorithm, level))) = (&spec.format, spec.compression) {
-        let options = spec.options;
-        let compression = Compressed {
-            algorithm,
-            level,
-            options,
-        };
-        return compressed_erofs(spec, tree, (device, extent), compression);
+    if spec.format == Format::Erofs {
+        return erofs_by_program(spec, tree, device, extent);
     }
     let bare = spec.format != Format::Xfs && is_bare(tree);
     by_program(spec, (!bare).then_some(tree), device, extent)
@@ -205,7 +200,13 @@ fn writer(spec: &Spec<'_>) -> Result<Option<Box<dyn Writer>>, PopulateError> {
     Ok(Some(match &spec.format {
         Format::Squashfs => Box::new(squashfs_writer(spec)?),
         Format::Vfat => Box::new(vfat_writer(spec)?),
-        Format::Swap => Box::new(SwapWriter::new(&spec.label, spec.uuid)),
+        Format::Swap => match spec.options.first().cloned() {
+            None => Box::new(SwapWriter::new(&spec.label, spec.uuid)),
+            Some(word) => {
+                let format = "swap";
+                return Err(PopulateError::Option { word, format });
+            }
+        },
         Format::Erofs if spec.compression.is_none() && spec.options.is_empty() => {
             Box::new(Erofs::new(spec.uuid, timestamp(spec.time)))
         }
@@ -232,12 +233,18 @@ fn vfat_writer(spec: &Spec<'_>) -> Result<VfatWriter, PopulateError> {
     Ok(VfatWriter::new(parameters.with_mkfs_options(spec.options)?))
 }
 
-fn compressed_erofs(
+/// What is compressed, or has options for the program, it makes.
+fn erofs_by_program(
     spec: &Spec<'_>,
     tree: &Tree,
-    (device, extent): (&mut dyn BlockDevice, Extent),
-    compression: Compressed<'_>,
+    device: &mut dyn BlockDevice,
+    extent: Extent,
 ) -> Result<u64, PopulateError> {
+    let compression = Compressed {
+        algorithm: spec.compression.map(|(algorithm, _)| algorithm),
+        level: spec.compression.and_then(|(_, level)| level),
+        options: spec.options,
+    };
     let failed = |source| PopulateError::Scratch {
         path: spec.scratch.to_owned(),
         source,

@@ -89,6 +89,14 @@ impl<'a> Contents<'a> {
             default_root: tree_id::FS,
             files: Vec::new(),
         };
+        let missing = btrfs.subvolumes.iter().find(|sub| {
+            let inode = tree.lookup(&sub.path).map(|id| tree.inode(id));
+            inode.and_then(|inode| inode.entries()).is_none()
+        });
+        if let Some(subvolume) = missing {
+            let what = "Subvolumes= names it, but there is no such directory; add it to MakeDirectories= or CopyFiles=";
+            return Err(unsupported(&subvolume.path, what));
+        }
         let mut next = tree_id::FIRST_FREE;
         let mut pending = VecDeque::from([Pending {
             id: tree_id::FS,

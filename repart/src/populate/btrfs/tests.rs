@@ -220,6 +220,9 @@ fn subvolumes_are_trees_of_their_own() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("hard link"), "{error}");
+    btrfs.subvolumes = vec![subvolume("/nowhere", false, false)];
+    let error = btrfs.size(&tree()).unwrap_err().to_string();
+    assert!(error.contains("no such directory"), "{error}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Compressed EROFS images, by `mkfs.erofs`. Versions from 1.7 on take an archive, which holds owners
+//! EROFS images that are compressed, or have options of their own, by `mkfs.erofs`. Versions from 1.7 on take an archive, which holds owners
 //! and devices as the tree says; older ones take a folder only, which root alone can lay out so.
 
 use std::fs::File;
@@ -15,8 +15,8 @@ use crate::populate::PopulateError;
 /// How the data are compressed, as `Compression=` and `CompressionLevel=` say.
 #[derive(Clone, Copy, Debug)]
 pub struct Compression<'a> {
-    /// The algorithm, by the name that `mkfs.erofs` gives it.
-    pub algorithm: &'a str,
+    /// The algorithm, by the name that `mkfs.erofs` gives it; `None` leaves the data as they are.
+    pub algorithm: Option<&'a str>,
     /// Its level.
     pub level: Option<&'a str>,
     /// Words added at the end of the command line.
@@ -24,7 +24,7 @@ pub struct Compression<'a> {
 }
 
 impl Erofs {
-    /// Has `program` make a compressed image of `tree` in a new file in `folder`, which is empty and
+    /// Has `program` make an image of `tree` in a new file in `folder`, which is empty and
     /// takes scratch files, too. Blocks have the size that the program chooses.
     pub fn write_compressed(
         &self,
@@ -51,8 +51,11 @@ impl Erofs {
             run.arg(&image).arg(&source)
         } else {
             return Err(WriteError::Parameters(format!(
-                "Compression={} for erofs needs mkfs.erofs 1.7 or newer where root does not run it; update the package erofs-utils, or leave Compression= out",
-                compression.algorithm
+                "{} for erofs needs mkfs.erofs 1.7 or newer where root does not run it; update the package erofs-utils, or leave it out",
+                match compression.algorithm {
+                    Some(algorithm) => format!("Compression={algorithm}"),
+                    None => "SYSTEMD_REPART_MKFS_OPTIONS_EROFS".to_owned(),
+                }
             ))
             .into());
         };
@@ -61,12 +64,13 @@ impl Erofs {
     }
 
     fn command(&self, run: Run, compression: Compression<'_>, help: &str) -> Run {
-        let algorithm = compression.algorithm;
-        let how = match compression.level {
-            Some(level) if help.contains("level=") => format!("-z{algorithm},level={level}"),
-            Some(level) => format!("-z{algorithm},{level}"),
-            None => format!("-z{algorithm}"),
-        };
+        let how = compression
+            .algorithm
+            .map(|algorithm| match compression.level {
+                Some(level) if help.contains("level=") => format!("-z{algorithm},level={level}"),
+                Some(level) => format!("-z{algorithm},{level}"),
+                None => format!("-z{algorithm}"),
+            });
         // From 1.8 on -T means the files' times, too, unless this is said.
         let keep = match help.contains("--mkfs-time") {
             true => "--mkfs-time",
@@ -74,7 +78,7 @@ impl Erofs {
         };
         run.arg(format!("-U{}", self.uuid))
             .arg("--quiet")
-            .arg(how)
+            .args(how)
             .arg(format!("-T{}", self.build_time.seconds.max(0)))
             .arg(keep)
     }

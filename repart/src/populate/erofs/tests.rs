@@ -272,7 +272,7 @@ fn compressed_images_hold_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let program = Tool::MkfsErofs.require(&SearchPath::new(None)).unwrap();
     let compression = compressed::Compression {
-        algorithm: "lz4hc",
+        algorithm: Some("lz4hc"),
         level: Some("9"),
         options: &[],
     };
