@@ -32,7 +32,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Repart(Box<RepartArgs>),
-    Dissect(DissectArgs),
+    Dissect(Box<DissectArgs>),
     Documents(DocumentsArgs),
 }
 
@@ -113,7 +113,9 @@ fn parse(called_as: &str, arguments: &[OsString]) -> Result<Verb, Stop> {
         Some((name @ "systemd-repart", true)) => {
             personality::<RepartArgs>(name, arguments).map(|args| Verb::Repart(Box::new(args)))
         }
-        Some((name, true)) => personality::<DissectArgs>(name, arguments).map(Verb::Dissect),
+        Some((name, true)) => {
+            personality::<DissectArgs>(name, arguments).map(|args| Verb::Dissect(Box::new(args)))
+        }
     }
 }
 

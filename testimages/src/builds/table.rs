@@ -232,6 +232,64 @@ fn contents() -> Vec<Scenario> {
         )
         .loose(),
         Scenario::new(
+            "squashfs-zstd",
+            &[(
+                "20.conf",
+                "Type=root\nFormat=squashfs\nCopyFiles=/usr:/usr\nCopyFiles=/etc/fstab:/deep/down/fstab\nMakeDirectories=/a/b /var/tmp\n\
+                 MakeSymlinks=/a/link:/usr/%o /lib:usr/lib\nCompression=zstd\nCompressionLevel=3\nMountPoint=/sysroot\nMinimize=best\n",
+            )],
+            &["$D --root=%/tree --empty=create --size=auto @/disk.raw"],
+        )
+        .loose(),
+        Scenario::new(
+            "erofs",
+            &[(
+                "20.conf",
+                "Type=usr\nFormat=erofs\nCopyFiles=/usr:/\nExcludeFiles=/usr/bin/\nExcludeFilesTarget=/lib/os-release\nMinimize=best\n",
+            )],
+            &["$D --copy-source=%/tree --empty=create --size=auto @/disk.raw"],
+        )
+        .loose(),
+        Scenario::new(
+            "btrfs",
+            &[(
+                "20.conf",
+                "Type=root\nFormat=btrfs\nCopyFiles=/:/\nMakeDirectories=/@ /home\nSubvolumes=/home /@:ro\nDefaultSubvolume=/home\n",
+            )],
+            &["$D --copy-source=%/tree --empty=create --size=400M @/disk.raw"],
+        ),
+        Scenario::new(
+            "btrfs-minimized",
+            &[("20.conf", "Type=root\nFormat=btrfs\nCopyFiles=/:/\nMinimize=best\n")],
+            &["$D --copy-source=%/tree --empty=create --size=400M @/disk.raw"],
+        )
+        .loose(),
+        Scenario::new(
+            "xfs",
+            &[("20.conf", "Type=srv\nFormat=xfs\nCopyFiles=/:/\nMakeSymlinks=/l:m\n")],
+            &["$D --copy-source=%/tree --empty=create --size=400M @/disk.raw"],
+        ),
+        Scenario::new(
+            "no-validatefs",
+            &[
+                ("20.conf", "Type=srv\nFormat=ext4\nAddValidateFS=no\n"),
+                ("30.conf", "Type=home\nFormat=ext4\nMountPoint=/a\nMountPoint=/b\n"),
+                ("40.conf", "Type=linux-generic\nFormat=ext4\n"),
+                ("50.conf", "Type=var\nFormat=squashfs\nAddValidateFS=no\n"),
+            ],
+            &["$D --empty=create --size=400M @/disk.raw", "$D --exclude-partitions=var --empty=create --size=400M @/disk.raw"],
+        ),
+        Scenario::new(
+            "siblings-excluded",
+            &[
+                ("10.conf", "Type=esp\nFormat=vfat\nCopyFiles=/efi:/\nSizeMinBytes=40M\nFileSystemSectorSize=512\n"),
+                ("20.conf", "Type=root\nFormat=ext4\nCopyFiles=/\n"),
+                ("30.conf", "Type=home\nFormat=ext4\nCopyFiles=/home:/\n"),
+                ("40.conf", "Type=var\nFormat=ext4\nCopyFiles=/var:/\n"),
+            ],
+            &["$D --copy-source=%/tree --empty=create --size=300M @/disk.raw"],
+        ),
+        Scenario::new(
             "missing-source",
             &[("20.conf", "Type=home\nFormat=ext4\nCopyFiles=/nothing:/x\n")],
             CREATE,
@@ -277,6 +335,28 @@ fn tables() -> Vec<Scenario> {
                 ("60.conf", "Type=aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee\n"),
             ],
             &["$D --root=%/tree --empty=create --size=100M @/disk.raw"],
+        ),
+        Scenario::new(
+            "label-lengths",
+            &[
+                (
+                    "10.conf",
+                    "Type=home\nLabel=123456789012345678901234567890123456\n",
+                ),
+                (
+                    "20.conf",
+                    "Type=srv\nLabel=1234567890123456789012345678901234567\n",
+                ),
+                (
+                    "30.conf",
+                    "Type=var\nFormat=ext4\nLabel=äöüäöüäöüäöüäöüäöü\n",
+                ),
+                (
+                    "40.conf",
+                    "Type=esp\nFormat=vfat\nLabel=lower case äö.*\nFileSystemSectorSize=512\n",
+                ),
+            ],
+            &["$D --empty=create --size=300M @/disk.raw"],
         ),
         Scenario::new(
             "format-empty",
@@ -655,6 +735,50 @@ fn definitions() -> Vec<Scenario> {
                  ln -s ../../usr/lib/repart.d/05.conf @/tree/etc/repart.d/70.conf",
                 "--root=@/tree --seed=$S --offline=yes --json=short --empty=create --size=100M @/disk.raw",
             ],
+        ),
+        Scenario::new(
+            "makes-no-sense",
+            &[("10.conf", "Type=home\nCopyBlocks=%/blocks\nFormat=ext4\n")],
+            &["$D --empty=create --size=64M @/disk.raw"],
+        ),
+        Scenario::new(
+            "swap-with-files",
+            &[
+                ("10.conf", "Type=swap\nMakeDirectories=/a\n"),
+                ("20.conf", "Type=home\nFormat=swap\nCopyFiles=/\n"),
+            ],
+            &["$D --empty=create --size=64M @/disk.raw"],
+        ),
+        Scenario::new(
+            "verity-alone",
+            &[("10.conf", "Type=root\nVerity=data\nVerityMatchKey=a\n")],
+            &["$D --empty=create --size=64M @/disk.raw"],
+        ),
+        Scenario::new(
+            "verity-two-keys",
+            &[
+                ("10.conf", "Type=root\nVerity=data\nVerityMatchKey=a\n"),
+                (
+                    "20.conf",
+                    "Type=root-verity\nVerity=hash\nVerityMatchKey=b\n",
+                ),
+            ],
+            &["$D --empty=create --size=64M @/disk.raw"],
+        ),
+        Scenario::new(
+            "supplement-unknown",
+            &[("10.conf", "Type=root\nSupplementFor=nothing\n")],
+            &["$D --empty=create --size=64M @/disk.raw"],
+        ),
+        Scenario::new(
+            "min-above-max",
+            &[("10.conf", "Type=root\nSizeMinBytes=20M\nSizeMaxBytes=10M\n")],
+            &["$D --empty=create --size=64M @/disk.raw"],
+        ),
+        Scenario::new(
+            "empty-populated",
+            &[("10.conf", "Type=root\nFormat=empty\nMakeDirectories=/a\n")],
+            &["$D --empty=create --size=64M @/disk.raw"],
         ),
         Scenario::new(
             "bad-type",
