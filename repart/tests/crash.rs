@@ -165,6 +165,19 @@ fn changes() -> Vec<Change> {
             ..change("grown", &old, kept, Refuse)
         },
         Change {
+            size: SizeMode::AtLeast(Bytes::new(SIZE + (1 << 20))),
+            ..change("grown and added", &old, signed, Refuse)
+        },
+        Change {
+            size: SizeMode::AtLeast(Bytes::new(SIZE + (1 << 20))),
+            ..change(
+                "only the backup is sound, grown",
+                &backup_only,
+                kept,
+                Refuse,
+            )
+        },
+        Change {
             factory_reset: true,
             ..change("reset", &old, kept, Refuse)
         },
