@@ -109,15 +109,16 @@ impl Packing<'_, '_> {
             if piece.file.checksums {
                 csums.add(address, bytes, self.sector);
             }
-            self.note(piece, at, (address, taken));
+            let begins = self.space.chunks[room.chunk].start == address;
+            self.note(piece, at, (address, taken), begins);
             rest = others;
             at += taken;
         }
         Ok(())
     }
 
-    /// Adds the items of an extent, or has the one before go on.
-    fn note(&mut self, piece: &Piece, at: u64, (start, length): (u64, u64)) {
+    /// Adds the items of an extent, or has the one before go on; none goes on into another chunk.
+    fn note(&mut self, piece: &Piece, at: u64, (start, length): (u64, u64), begins: bool) {
         let tree = &mut self.contents.trees[piece.file.tree];
         let packed = piece.packed.as_ref().map(|_| self.compression.number());
         let extent = DataExtent {
@@ -130,6 +131,7 @@ impl Packing<'_, '_> {
             compression: packed.unwrap_or(0),
         };
         if let (Some(last), Some(item)) = (self.contents.extents.last_mut(), tree.all.last_mut())
+            && !begins
             && last.goes_on_with(&extent)
             && last.length + length <= LARGEST_EXTENT
         {
