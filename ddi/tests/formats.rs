@@ -216,3 +216,27 @@ fn describe(root: &Path, fidelity: Fidelity) -> String {
         .env("LC_ALL", "C")
         .current_dir(root))
 }
+
+/// squashfs has no place for ACLs: they are left out, as mksquashfs does, but not without a word.
+#[test]
+fn acls_that_squashfs_cannot_hold_are_mentioned() {
+    let scratch = Scratch::new();
+    fs::create_dir(scratch.path("tree")).unwrap();
+    fs::write(scratch.path("tree/file"), b"x").unwrap();
+    run(Command::new("setfacl")
+        .args(["-m", "u:1:r"])
+        .arg(scratch.path("tree/file")));
+    let definitions = scratch.definitions(&[(
+        "10-root.conf",
+        "Type=root\nFormat=squashfs\nCopyFiles=/\nMinimize=best\n",
+    )]);
+    let source = format!("--copy-source={}", scratch.path("tree").display());
+    let output = repart()
+        .args(["--empty=create", "--size=auto", SEED, &definitions, &source])
+        .arg(scratch.path("image.raw"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("leaving out ACLs"), "{said}");
+}

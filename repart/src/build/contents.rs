@@ -27,7 +27,7 @@ pub fn collect(
     plan: &Plan,
     index: usize,
     overlay: Option<&Overlay>,
-) -> Result<(Tree, Vec<Notice>), CollectError> {
+) -> Result<(Tree, Vec<String>), CollectError> {
     let partition = &plan.partitions[index];
     let Some(definition) = partition.definition.map(|at| &job.definitions()[at]) else {
         return Ok((Tree::new(Metadata::default()), Vec::new()));
@@ -42,14 +42,33 @@ pub fn collect(
     if let Some(overlay) = overlay {
         lay_over(&mut collected.tree, &rules, overlay);
     }
-    let mut notices = collected.notices;
+    let mut notices: Vec<String> = collected.notices.iter().map(Notice::to_string).collect();
     if definition.format == Some(Format::Vfat) {
-        notices.extend(collect::keep_only(
-            &mut collected.tree,
-            collect::Holds::FILES_ONLY,
-        ));
+        let left_out = collect::keep_only(&mut collected.tree, collect::Holds::FILES_ONLY);
+        notices.extend(left_out.iter().map(Notice::to_string));
+    }
+    if definition.format == Some(Format::Squashfs) {
+        notices.extend(without_foreign_xattrs(&mut collected.tree));
     }
     Ok((collected.tree, notices))
+}
+
+/// Takes out what squashfs has no name for, ACLs above all, as mksquashfs does.
+fn without_foreign_xattrs(tree: &mut Tree) -> Option<String> {
+    let mut files = 0;
+    for id in tree.ids() {
+        let xattrs = &mut tree.inode_mut(id).metadata.xattrs;
+        let before = xattrs.len();
+        xattrs.retain(|name, _| {
+            [&b"user."[..], b"trusted.", b"security."]
+                .iter()
+                .any(|known| name.starts_with(known))
+        });
+        files += usize::from(xattrs.len() < before);
+    }
+    (files > 0).then(|| {
+        format!("leaving out ACLs (or other system attributes) of {files} files, which squashfs cannot hold")
+    })
 }
 
 /// The definition with what a merged supplement adds.

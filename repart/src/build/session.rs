@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use blockdev::space;
 use blockdev::table::TableCopy;
+use filetree::Tree;
 use filetree::collect::CollectError;
-use filetree::{Notice, Tree};
 use image_specs::eltorito;
 use image_specs::units::{Bytes, Extent};
 use uuid::Uuid;
@@ -218,7 +218,7 @@ impl<'a> Session<'a> {
                 file: file_of(definition),
                 source,
             })?;
-        self.notices.extend(notices.iter().map(Notice::to_string));
+        self.notices.extend(notices);
         self.trees.insert(at, tree);
         Ok(())
     }
