@@ -171,15 +171,16 @@ fn validate_xattrs(
         points => points.iter().map(|point| point.path.clone()).collect(),
     };
     [
-        ("gpt_label", labels),
-        ("gpt_type_uuid", kinds),
+        ("gpt_label", sorted(labels)),
+        ("gpt_type_uuid", sorted(kinds)),
+        // In the order of the definition, as systemd writes them.
         ("mount_point", points),
     ]
     .into_iter()
     .filter_map(|(name, values)| {
         Some((
             format!("user.validatefs.{name}").into_bytes(),
-            joined(values)?,
+            joined(&values)?,
         ))
     })
     .collect()
@@ -197,10 +198,14 @@ pub(super) fn allocated(tree: &Tree) -> Bytes {
     sizes.fold(Bytes::ZERO, Bytes::saturating_add)
 }
 
-/// Sorted, once each, every one followed by a NUL; `None` for none.
-fn joined(mut values: Vec<String>) -> Option<Vec<u8>> {
+fn sorted(mut values: Vec<String>) -> Vec<String> {
     values.sort();
     values.dedup();
+    values
+}
+
+/// Each followed by a NUL; `None` for none.
+fn joined(values: &[String]) -> Option<Vec<u8>> {
     let bytes: Vec<u8> = values
         .iter()
         .flat_map(|value| value.bytes().chain([0]))
