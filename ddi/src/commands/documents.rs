@@ -29,7 +29,7 @@ pub(crate) fn run(args: &DocumentsArgs, ui: &Ui) -> Result<Exit, Failure> {
             Failure::message(format!("cannot create {}: {error}", directory.display()))
         })?;
     }
-    clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), &man)?;
+    clap_mangen::generate_to(manual(), &man)?;
     let tools = [
         tool::<RepartArgs>("systemd-repart"),
         tool::<DissectArgs>("systemd-dissect"),
@@ -44,6 +44,16 @@ pub(crate) fn run(args: &DocumentsArgs, ui: &Ui) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
+/// The command line as its man pages tell it: each verb names the tool that it stands in for.
+fn manual() -> clap::Command {
+    let mut command = Cli::command().disable_help_subcommand(true);
+    for (verb, tool) in [("repart", "systemd-repart"), ("dissect", "systemd-dissect")] {
+        let also = format!("Called as {tool}, ddi does the same. See also {tool}(1), repart.d(5).");
+        command = command.mut_subcommand(verb, |verb| verb.after_help(also));
+    }
+    command
+}
+
 fn complete(mut command: clap::Command, directory: &Path) -> Result<(), Failure> {
     use clap_complete::Shell;
     let name = command.get_name().to_owned();
@@ -51,4 +61,22 @@ fn complete(mut command: clap::Command, directory: &Path) -> Result<(), Failure>
         clap_complete::generate_to(shell, &mut command, &name, directory)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn man_pages_name_the_tools_they_stand_in_for() {
+        let folder = tempfile::tempdir().unwrap();
+        clap_mangen::generate_to(manual(), folder.path()).unwrap();
+        for (page, tool) in [
+            ("ddi-repart.1", "systemd\\-repart(1)"),
+            ("ddi-dissect.1", "systemd\\-dissect(1)"),
+        ] {
+            let text = fs::read_to_string(folder.path().join(page)).unwrap();
+            assert!(text.contains(tool), "{page} does not name {tool}:\n{text}");
+        }
+    }
 }
