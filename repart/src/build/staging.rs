@@ -63,9 +63,9 @@ impl Session<'_> {
         let content = match populate::sizing(&spec, tree).map_err(failed)? {
             populate::Sizing::Known(size) => StagedContent::Sized(Bytes::new(size)),
             populate::Sizing::ByBuilding { at_most } => {
-                let certain = self.certain_offset(at, Bytes::new(at_most), random);
+                let likely = self.likely_offset(at, Bytes::new(at_most), random);
                 let target = self.target.as_mut().filter(|target| target.is_new());
-                match (certain, target) {
+                match (likely, target) {
                     (Some(offset), Some(target)) => {
                         let device = target.device_mut();
                         let end = offset.saturating_add(Bytes::new(at_most));
@@ -95,14 +95,16 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Where the partition will begin, if that is the same however large it (and what follows) is.
-    fn certain_offset(&self, at: usize, at_most: Bytes, random: &mut Replay<'_>) -> Option<Bytes> {
+    /// Where the partition will begin, if that is the same for all sizes that its content is likely
+    /// to have. (Should it come out otherwise, the content is moved before the plan is applied.)
+    fn likely_offset(&self, at: usize, at_most: Bytes, random: &mut Replay<'_>) -> Option<Bytes> {
         let mut offset = |size| {
             let plan = self.preview(at, size, random)?;
             let index = place(&plan, at)?;
             Some(plan.partitions[index].offset)
         };
-        let small = offset(Bytes::new(4096))?;
+        // Few contents shrink to less than a sixteenth.
+        let small = offset(Bytes::new((at_most.get() / 16).max(4096)))?;
         offset(at_most).filter(|large| *large == small)
     }
 
