@@ -105,7 +105,8 @@ impl Mountable<'_> {
                 let [a, b, c, d, ..] = *self.file_system.as_bytes();
                 format!("UUID={a:02X}{b:02X}-{c:02X}{d:02X}")
             }
-            Format::Squashfs => format!("PARTUUID={}", self.partition),
+            // (A root hash that is still to come decides the UUIDs of a verity set.)
+            Format::Squashfs if !self.partition.is_nil() => format!("PARTUUID={}", self.partition),
             _ => format!("UUID={}", self.file_system),
         }
     }
@@ -140,6 +141,9 @@ fn escape(field: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use image_specs::arch::Architecture;
+    use image_specs::partition::PartitionType;
+
     use super::*;
 
     #[test]
@@ -164,5 +168,28 @@ mod tests {
     #[test]
     fn fields_are_escaped() {
         assert_eq!(escape("a b\\c"), "a\\040b\\134c");
+    }
+
+    #[test]
+    fn squashfs_is_named_by_its_partition_once_that_has_a_name() {
+        let kind = PartitionType::parse("root", Architecture::X86_64).unwrap();
+        let mut definition = Definition::new(kind);
+        definition.format = Some(Format::Squashfs);
+        definition.mount_points = vec![MountPoint {
+            path: "/".to_owned(),
+            options: None,
+        }];
+        let line = |partition| {
+            let mountable = Mountable {
+                definition: &definition,
+                file_system: Uuid::from_u128(1),
+                partition,
+            };
+            section(&[mountable]).unwrap()
+        };
+        assert!(line(Uuid::from_u128(2)).contains(
+            "PARTUUID=00000000-0000-0000-0000-000000000002 / squashfs rw,nodev,suid,exec 0 1"
+        ));
+        assert!(line(Uuid::nil()).contains("\nUUID=00000000-0000-0000-0000-000000000001 /"));
     }
 }
