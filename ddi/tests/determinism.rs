@@ -100,7 +100,7 @@ fn umask(command: &mut Command) {
 /// The same tree, with its entries made in reverse order.
 fn copy_in_another_order(from: &Path, to: &Path) {
     let script = format!(
-        "cd '{}' && find . -depth -print0 | sort -zr | tar --no-recursion -S --xattrs --null -T - -c | tar --xattrs -x -C '{}'",
+        "cd '{}' && find . -depth -print0 | sort -zr | tar --no-recursion -S --xattrs --null -T - -c | tar --xattrs -p -x -C '{}'",
         from.display(),
         to.display()
     );
