@@ -10,6 +10,7 @@ pub mod content;
 pub mod diff;
 pub mod merge;
 pub mod mtree;
+pub mod reader;
 pub mod stage;
 pub mod tar;
 pub mod tree;
@@ -17,5 +18,6 @@ pub mod writer;
 
 pub use collect::{CollectError, Collected, Notice, Owner, Rules, collect};
 pub use content::{Content, ContentError, OpenContent, ReadAt};
+pub use reader::{Limits, ReadError, Reader};
 pub use tree::{DeviceNumber, Inode, InodeId, Kind, Metadata, Name, Timestamp, Tree};
 pub use writer::{WriteAt, WriteError, Writer};
