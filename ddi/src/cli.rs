@@ -3,50 +3,16 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use clap::ArgMatches;
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::dissect::{self, DissectArgs};
-use crate::commands::documents::{self, DocumentsArgs};
-use crate::commands::repart;
-use crate::commands::repart_args::RepartArgs;
+use crate::commands::{NOT_BUILT, VERBS};
 use crate::exit::{Exit, Failure};
 use crate::ui::{Mode, Ui};
+use crate::verb::Verb;
 
 /// The systemd release whose behaviour is the reference.
 const REFERENCE: &str = "systemd 262 (262.1)";
-
-/// Build, grow, inspect, extend and update discoverable disk images (DDIs)
-#[derive(Debug, Parser)]
-#[command(
-    name = "ddi",
-    version,
-    infer_subcommands = true,
-    arg_required_else_help = true
-)]
-pub(crate) struct Cli {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Debug, Subcommand)]
-enum Verb {
-    Repart(Box<RepartArgs>),
-    Dissect(Box<DissectArgs>),
-    Documents(DocumentsArgs),
-}
-
-/// Tools that the binary answers as: the name, and whether it is built yet.
-const PERSONALITIES: &[(&str, bool)] = &[
-    ("systemd-repart", true),
-    ("systemd-dissect", true),
-    ("mount.ddi", false),
-    ("systemd-sysext", false),
-    ("systemd-confext", false),
-    ("systemd-sysupdate", false),
-    ("veritysetup", false),
-    ("portablectl", false),
-];
 
 /// Runs what the command line asks for.
 pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
@@ -61,8 +27,10 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         *name = called_as.clone().into();
     }
     start_log();
-    match parse(&called_as, &arguments) {
-        Ok(verb) => run(verb),
+    let result = parse(&called_as, &arguments)
+        .and_then(|(verb, matches)| verb.run(&matches).map_err(Stop::Usage));
+    match result {
+        Ok(exit) => exit,
         Err(Stop::Usage(error)) if error.use_stderr() && wants_json(&arguments) => {
             let text = error.to_string();
             let text = text.lines().next().unwrap_or_default();
@@ -94,62 +62,41 @@ enum Stop {
     NotBuilt,
 }
 
-fn parse(called_as: &str, arguments: &[OsString]) -> Result<Verb, Stop> {
-    match PERSONALITIES.iter().find(|(name, _)| *name == called_as) {
-        None => {
-            let command = Cli::command()
-                .args_override_self(true)
-                .infer_long_args(true);
-            let command =
-                command.mut_subcommands(|verb| verb.args_override_self(true).infer_long_args(true));
-            let matches = command
-                .try_get_matches_from(arguments)
-                .map_err(Stop::Usage)?;
-            Cli::from_arg_matches(&matches)
-                .map(|cli| cli.verb)
-                .map_err(Stop::Usage)
-        }
-        Some((_, false)) => Err(Stop::NotBuilt),
-        Some((name @ "systemd-repart", true)) => {
-            personality::<RepartArgs>(name, arguments).map(|args| Verb::Repart(Box::new(args)))
-        }
-        Some((name, true)) => {
-            personality::<DissectArgs>(name, arguments).map(|args| Verb::Dissect(Box::new(args)))
-        }
+fn parse(called_as: &str, arguments: &[OsString]) -> Result<(&'static Verb, ArgMatches), Stop> {
+    if NOT_BUILT.contains(&called_as) {
+        return Err(Stop::NotBuilt);
     }
-}
-
-fn personality<T: Args>(name: &'static str, arguments: &[OsString]) -> Result<T, Stop> {
-    let matches = tool::<T>(name)
-        .try_get_matches_from(arguments)
+    if let Some(verb) = VERBS.iter().find(|verb| verb.tool == Some(called_as))
+        && let Some(tool) = verb.tool_command()
+    {
+        let matches = tool.try_get_matches_from(arguments).map_err(Stop::Usage)?;
+        return Ok((verb, matches));
+    }
+    let mut command = command();
+    let mut matches = command
+        .try_get_matches_from_mut(arguments)
         .map_err(Stop::Usage)?;
-    T::from_arg_matches(&matches).map_err(Stop::Usage)
+    let chosen = matches
+        .remove_subcommand()
+        .and_then(|(name, matches)| Some((verb(&name)?, matches)));
+    chosen.ok_or_else(|| Stop::Usage(command.error(ErrorKind::MissingSubcommand, "name a verb")))
 }
 
-/// The command of a tool that ddi answers as.
-pub(crate) fn tool<T: Args>(name: &'static str) -> clap::Command {
-    T::augment_args(clap::Command::new(name))
-        .version(concat!("262.1\nddi ", env!("CARGO_PKG_VERSION")))
+fn verb(name: &str) -> Option<&'static Verb> {
+    VERBS.iter().find(|verb| verb.name == Some(name))
+}
+
+/// The command line of `ddi` itself.
+pub(crate) fn command() -> clap::Command {
+    clap::Command::new("ddi")
+        .about("Build, grow, inspect, extend and update discoverable disk images (DDIs)")
+        .version(env!("CARGO_PKG_VERSION"))
+        .infer_subcommands(true)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
         .args_override_self(true)
         .infer_long_args(true)
-}
-
-fn run(verb: Verb) -> Exit {
-    let mode = match &verb {
-        Verb::Repart(args) => args.output.mode(),
-        Verb::Dissect(args) => args.mode(),
-        Verb::Documents(_) => Mode::Text,
-    };
-    let ui = Ui::new(mode);
-    let result = match verb {
-        Verb::Repart(args) => repart::run(&args, &ui),
-        Verb::Dissect(args) => dissect::run(&args, &ui),
-        Verb::Documents(args) => documents::run(&args, &ui),
-    };
-    result.unwrap_or_else(|failure| {
-        ui.fail(&failure);
-        failure.exit
-    })
+        .subcommands(VERBS.iter().filter_map(Verb::command))
 }
 
 /// Prints help, version or a usage error; such errors exit with 1 as systemd's tools do.
@@ -192,13 +139,24 @@ fn start_log() {
 
 #[cfg(test)]
 mod tests {
+    use clap::FromArgMatches;
+
     use super::*;
+    use crate::commands::repart_args::RepartArgs;
+
+    fn repart(words: &[OsString]) -> RepartArgs {
+        let Ok((_, matches)) = parse("systemd-repart", words) else {
+            panic!("not parsed: {words:?}");
+        };
+        RepartArgs::from_arg_matches(&matches).unwrap()
+    }
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
-        tool::<RepartArgs>("systemd-repart").debug_assert();
-        tool::<DissectArgs>("systemd-dissect").debug_assert();
+        command().debug_assert();
+        for tool in VERBS.iter().filter_map(Verb::tool_command) {
+            tool.debug_assert();
+        }
     }
 
     #[test]
@@ -211,10 +169,7 @@ mod tests {
             "x.raw",
         ];
         let line: Vec<OsString> = line.iter().map(OsString::from).collect();
-        let Ok(Verb::Repart(args)) = parse("systemd-repart", &line) else {
-            panic!("not parsed")
-        };
-        assert_eq!(args.operation.dry_run, Some(false));
+        assert_eq!(repart(&line).operation.dry_run, Some(false));
     }
 
     fn line(name: &str, options: &[&str]) -> Vec<OsString> {
@@ -373,10 +328,7 @@ mod tests {
             (&["--empty=create"], false),
             (&[], true),
         ] {
-            let Ok(Verb::Repart(args)) = parse("systemd-repart", &line("systemd-repart", words))
-            else {
-                panic!("{words:?}");
-            };
+            let args = repart(&line("systemd-repart", words));
             assert_eq!(args.is_dry_run(), dry, "{words:?}");
         }
     }

@@ -10,6 +10,7 @@ mod exit;
 mod surroundings;
 mod ui;
 mod values;
+mod verb;
 
 use std::process::ExitCode;
 

@@ -23,6 +23,7 @@ use crate::ui::map::{self, Fill, Span};
 use crate::ui::table::{self, Align};
 use crate::ui::{Mode, Ui};
 use crate::values::Tristate;
+use crate::verb;
 
 /// Show what is in a disk image, without root and without mounting it
 #[derive(Debug, clap::Args)]
@@ -153,14 +154,17 @@ struct Later {
     verity_data: Option<PathBuf>,
 }
 
-impl DissectArgs {
-    pub(crate) fn mode(&self) -> Mode {
+impl verb::Run for DissectArgs {
+    fn mode(&self) -> Mode {
         JsonArg::mode(self.json)
+    }
+
+    fn run(&self, ui: &Ui) -> Result<Exit, Failure> {
+        run(self, ui)
     }
 }
 
-/// Runs `ddi dissect`.
-pub(crate) fn run(args: &DissectArgs, ui: &Ui) -> Result<Exit, Failure> {
+fn run(args: &DissectArgs, ui: &Ui) -> Result<Exit, Failure> {
     args.later.refuse()?;
     let Some(path) = &args.image else {
         return Err(

@@ -3,13 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::CommandFactory;
-
-use super::dissect::DissectArgs;
-use super::repart_args::RepartArgs;
-use crate::cli::{Cli, tool};
+use super::VERBS;
+use crate::cli;
 use crate::exit::{Exit, Failure};
 use crate::ui::Ui;
+use crate::verb::{Run, Verb};
 
 /// Write man pages and shell completions to a directory
 #[derive(Debug, clap::Args)]
@@ -20,36 +18,40 @@ pub(crate) struct DocumentsArgs {
     directory: PathBuf,
 }
 
-/// Runs `ddi documents`.
-pub(crate) fn run(args: &DocumentsArgs, ui: &Ui) -> Result<Exit, Failure> {
-    let man = args.directory.join("man");
-    let completions = args.directory.join("completions");
-    for directory in [&man, &completions] {
-        fs::create_dir_all(directory).map_err(|error| {
-            Failure::message(format!("cannot create {}: {error}", directory.display()))
-        })?;
+impl Run for DocumentsArgs {
+    fn run(&self, ui: &Ui) -> Result<Exit, Failure> {
+        let man = self.directory.join("man");
+        let completions = self.directory.join("completions");
+        for directory in [&man, &completions] {
+            fs::create_dir_all(directory).map_err(|error| {
+                Failure::message(format!("cannot create {}: {error}", directory.display()))
+            })?;
+        }
+        clap_mangen::generate_to(manual(), &man)?;
+        let tools = VERBS.iter().filter_map(Verb::tool_command);
+        for command in tools.chain([cli::command()]) {
+            complete(command, &completions)?;
+        }
+        ui.note(&format!(
+            "Wrote man pages and completions to {}.",
+            self.directory.display()
+        ));
+        Ok(Exit::Ok)
     }
-    clap_mangen::generate_to(manual(), &man)?;
-    let tools = [
-        tool::<RepartArgs>("systemd-repart"),
-        tool::<DissectArgs>("systemd-dissect"),
-    ];
-    for command in tools.into_iter().chain([Cli::command()]) {
-        complete(command, &completions)?;
-    }
-    ui.note(&format!(
-        "Wrote man pages and completions to {}.",
-        args.directory.display()
-    ));
-    Ok(Exit::Ok)
 }
 
 /// The command line as its man pages tell it: each verb names the tool that it stands in for.
 fn manual() -> clap::Command {
-    let mut command = Cli::command().disable_help_subcommand(true);
-    for (verb, tool) in [("repart", "systemd-repart"), ("dissect", "systemd-dissect")] {
-        let also = format!("Called as {tool}, ddi does the same. See also {tool}(1), repart.d(5).");
-        command = command.mut_subcommand(verb, |verb| verb.after_help(also));
+    let mut command = cli::command().disable_help_subcommand(true);
+    for verb in VERBS {
+        let (Some(name), Some(tool)) = (verb.name, verb.tool) else {
+            continue;
+        };
+        let also = format!(
+            "Called as {tool}, ddi does the same. See also {}.",
+            verb.pages
+        );
+        command = command.mut_subcommand(name, |command| command.after_help(also));
     }
     command
 }

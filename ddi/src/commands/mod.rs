@@ -1,10 +1,30 @@
 //! One file a verb; its doc comment is its help.
 
-pub(crate) mod dissect;
-pub(crate) mod documents;
-pub(crate) mod repart;
+mod dissect;
+mod documents;
+mod repart;
 pub(crate) mod repart_args;
 mod repart_load;
 mod repart_refusals;
 mod repart_sign;
 mod repart_view;
+
+use crate::verb::Verb;
+
+/// Every verb, and the tools that it answers as; a new one is a line here.
+pub(crate) const VERBS: &[Verb] = &[
+    Verb::new::<repart_args::RepartArgs>("repart")
+        .also("systemd-repart", "systemd-repart(1), repart.d(5)"),
+    Verb::new::<dissect::DissectArgs>("dissect").also("systemd-dissect", "systemd-dissect(1)"),
+    Verb::new::<documents::DocumentsArgs>("documents"),
+];
+
+/// Tools that it will answer as, but does not yet.
+pub(crate) const NOT_BUILT: &[&str] = &[
+    "mount.ddi",
+    "systemd-sysext",
+    "systemd-confext",
+    "systemd-sysupdate",
+    "veritysetup",
+    "portablectl",
+];

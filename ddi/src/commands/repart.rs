@@ -23,9 +23,19 @@ use crate::surroundings;
 use crate::ui::progress::Progress;
 use crate::ui::{Mode, Ui};
 use crate::values::{SeedArg, SizeArg, Tristate};
+use crate::verb;
 
-/// Runs `ddi repart`.
-pub(crate) fn run(args: &RepartArgs, ui: &Ui) -> Result<Exit, Failure> {
+impl verb::Run for RepartArgs {
+    fn mode(&self) -> Mode {
+        self.output.mode()
+    }
+
+    fn run(&self, ui: &Ui) -> Result<Exit, Failure> {
+        run(self, ui)
+    }
+}
+
+fn run(args: &RepartArgs, ui: &Ui) -> Result<Exit, Failure> {
     repart_refusals::check(args)?;
     let wanted = repart_load::definitions(args, ui)?;
     for warning in &wanted.warnings {
