@@ -1,11 +1,13 @@
 //! `make bench`: the same work with ddi and with the tool people use today, side by side.
 //!
-//! Arguments: the ddi binary, the hash-tree example binary, a scratch directory. systemd's tools run
+//! Arguments: the ddi binary, the hash-tree example binary, a scratch directory, and, if not all, the
+//! parts to measure. systemd's tools run
 //! in the root that `DDI_PEER_ROOT` names (see `scripts/peer-root`), where the scratch directory must
 //! lie. Prints a table and writes `bench.json` to the current directory.
 
 mod build;
 mod measure;
+mod read;
 
 use std::error::Error;
 use std::fs;
@@ -14,10 +16,14 @@ use std::process::Command;
 
 use measure::Taken;
 
+type Part = fn(&mut Bench) -> Outcome<()>;
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const MIB: u64 = 1024 * 1024;
 const SEED: &str = "--seed=11111111-2222-3333-4444-555555555555";
+
+/// The parts, which can be asked for by name.
+const PARTS: [(&str, Part); 2] = [("build", Bench::build), ("read", Bench::read)];
 
 struct Row {
     work: String,
@@ -39,8 +45,8 @@ struct Bench {
 
 fn main() -> Outcome<()> {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let [ddi, hash_tree, scratch] = arguments.as_slice() else {
-        return Err("usage: bench DDI HASH_TREE SCRATCH".into());
+    let [ddi, hash_tree, scratch, only @ ..] = arguments.as_slice() else {
+        return Err("usage: bench DDI HASH_TREE SCRATCH [PART…]".into());
     };
     let peer = std::env::var_os("DDI_PEER_ROOT")
         .ok_or("DDI_PEER_ROOT is not set; see scripts/peer-root")?;
@@ -56,7 +62,11 @@ fn main() -> Outcome<()> {
         "{:<44} {:<30} {:>9} {:>9} {:>7} {:>9} {:>8}  reach",
         "work", "against", "ours s", "theirs s", "ratio", "peak MiB", "written"
     );
-    bench.build()?;
+    for (name, part) in PARTS {
+        if only.is_empty() || only.iter().any(|wanted| wanted == Path::new(name)) {
+            part(&mut bench)?;
+        }
+    }
     bench.write_json()
 }
 
