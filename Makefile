@@ -50,6 +50,5 @@ install: build
 	done
 
 clean:
-	@scripts/peer-root --unmount
 	$(CARGO) clean
 	rm -rf demo
