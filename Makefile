@@ -7,7 +7,7 @@ CARGO ?= cargo
 # Names the binary answers to.
 NAMES = systemd-repart systemd-dissect
 
-.PHONY: build demo test check bench fuzz peer-test install clean
+.PHONY: build demo test guest-test check bench fuzz peer-test install clean
 
 build:
 	@scripts/setup build
@@ -20,6 +20,11 @@ test:
 	@scripts/setup test
 	@scripts/check
 	$(CARGO) test --workspace --locked
+
+# Only what runs in kernels of its own; part of `make test`.
+guest-test:
+	@scripts/setup test
+	$(CARGO) test --workspace --locked --test 'guests*'
 
 check:
 	@scripts/setup test
