@@ -15,6 +15,11 @@ const CHUNK: u64 = 128 << 10;
 pub trait ReadAt: Debug + Send + Sync {
     /// Fills all of `buffer` with the bytes from `offset` on.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Bytes of memory that it takes (about), which [`Limits`](crate::Limits) count.
+    fn memory(&self) -> usize {
+        0
+    }
 }
 
 /// The data of a regular file: how long it is, which parts of it are not holes, and its source.
@@ -118,6 +123,16 @@ impl Content {
     /// The parts that are not holes, in order, not touching, within the size.
     pub fn data(&self) -> &[Range<u64>] {
         &self.data
+    }
+
+    /// Bytes of memory that the description takes (about).
+    pub fn memory(&self) -> usize {
+        let ranges = self.data.len().saturating_mul(size_of::<Range<u64>>());
+        ranges.saturating_add(match &self.source {
+            Source::Bytes(bytes) => bytes.len(),
+            Source::File { path, .. } => path.as_os_str().len(),
+            Source::Reader(reader) => reader.memory(),
+        })
     }
 
     /// The host's file that holds these bytes, if one does.

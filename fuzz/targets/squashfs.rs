@@ -4,9 +4,9 @@
 use std::io;
 use std::sync::Arc;
 
-use filetree::{Kind, ReadAt, Tree};
+use filetree::reader::load;
+use filetree::{Kind, Limits, ReadAt, Tree};
 use libfuzzer_sys::fuzz_target;
-use squashfs::Limits;
 
 #[derive(Debug)]
 struct Image(Vec<u8>);
@@ -28,7 +28,11 @@ fuzz_target!(|data: &[u8]| {
         memory: 16 << 20,
         ..Limits::default()
     };
-    if let Ok(Some(tree)) = squashfs::read(Arc::new(Image(data.to_vec())), 0, limits) {
+    let image = Arc::new(Image(data.to_vec()));
+    let Ok(Some(squashfs)) = squashfs::open(image, data.len() as u64) else {
+        return;
+    };
+    if let Ok(tree) = load(&squashfs, limits) {
         read_files(&tree);
     }
 });

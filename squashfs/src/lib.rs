@@ -13,5 +13,5 @@ pub mod writer;
 pub use parameters::{
     Algorithm, BlockSize, Compression, ForeignXattrs, ParameterError, Parameters,
 };
-pub use reader::{Limits, ReadError, read};
+pub use reader::{Squashfs, open};
 pub use writer::SquashfsWriter;

@@ -107,7 +107,7 @@ impl Loading<'_> {
         let mut size: usize = xattrs.map(|(name, value)| name.len() + value.len()).sum();
         size += match &inode.kind {
             Kind::Symlink(target) => target.len(),
-            Kind::File(content) => content.data().len().saturating_mul(16),
+            Kind::File(content) => content.memory(),
             _ => 0,
         };
         let size = u64::try_from(size).unwrap_or(u64::MAX);

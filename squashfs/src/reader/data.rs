@@ -4,15 +4,13 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use filetree::ReadAt;
+use filetree::{ReadAt, ReadError};
 
-use super::ReadError;
 use super::inode::RawFile;
-use super::metadata::{Decompressor, Source, Window};
-use super::superblock::Superblock;
-use crate::parameters::{Algorithm, BlockSize};
+use super::metadata::locked;
+use super::{Image, damaged};
 
 /// In a block's stored size: it is not compressed.
 const STORED: u32 = 1 << 24;
@@ -20,23 +18,14 @@ const STORED: u32 = 1 << 24;
 /// Decompressed blocks that are kept, for all files together.
 const KEPT: usize = 8;
 
-/// What all files of an image share.
-#[derive(Debug)]
-pub(super) struct Store {
-    image: Window,
-    algorithm: Algorithm,
-    block_size: BlockSize,
-    fragments: Vec<(u64, u32)>,
-    /// Those that no thread uses now.
-    decompressors: Mutex<Vec<Decompressor>>,
-    /// By place, newest last.
-    kept: Mutex<VecDeque<(u64, Arc<[u8]>)>>,
-}
+/// Decompressed blocks that all files of an image share, by their place, newest last.
+#[derive(Debug, Default)]
+pub(super) struct Cache(Mutex<VecDeque<(u64, Arc<[u8]>)>>);
 
 /// One file's blocks.
 #[derive(Debug)]
 pub(super) struct File {
-    store: Arc<Store>,
+    image: Arc<Image>,
     size: u64,
     /// Place and stored size of each; size 0 for a hole.
     blocks: Vec<(u64, u32)>,
@@ -44,86 +33,49 @@ pub(super) struct File {
     tail: Option<(u64, u32, u32)>,
 }
 
-impl Store {
-    pub(super) fn new(
-        source: &Source,
-        superblock: &Superblock,
-        fragments: Vec<(u64, u32)>,
-    ) -> Self {
-        Self {
-            image: source.image.clone(),
-            algorithm: superblock.algorithm,
-            block_size: superblock.block_size,
-            fragments,
-            decompressors: Mutex::default(),
-            kept: Mutex::default(),
-        }
-    }
-
+impl Cache {
     /// The bytes of a block of at most the block size.
-    fn block(&self, at: u64, stored: u32) -> io::Result<Arc<[u8]>> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, bytes)) = kept.iter().find(|(place, _)| *place == at) {
+    fn block(&self, image: &Image, at: u64, stored: u32) -> Result<Arc<[u8]>, ReadError> {
+        if let Some((_, bytes)) = locked(&self.0).iter().find(|(place, _)| *place == at) {
             return Ok(Arc::clone(bytes));
         }
-        drop(kept);
-        let bytes = self.load(at, stored)?;
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = load(image, at, stored)?;
+        let mut kept = locked(&self.0);
         if kept.len() >= KEPT {
             kept.pop_front();
         }
         kept.push_back((at, Arc::clone(&bytes)));
         Ok(bytes)
     }
+}
 
-    fn load(&self, at: u64, stored: u32) -> io::Result<Arc<[u8]>> {
-        let length = size(stored & !STORED);
-        let full = size(self.block_size.bytes());
-        if length == 0 || length > full {
-            return Err(damaged(at, "a data block has an impossible size"));
-        }
-        let mut bytes = vec![0; length];
-        self.image.read(&mut bytes, at).map_err(io::Error::other)?;
-        if stored & STORED != 0 {
-            return Ok(bytes.into());
-        }
-        let mut decompressed = vec![0; full];
-        let mut decompressor = self.decompressor()?;
-        let length = decompressor.decompress(&bytes, &mut decompressed);
-        let mut idle = self
-            .decompressors
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        idle.push(decompressor);
-        drop(idle);
-        let length = length.ok_or_else(|| damaged(at, "a data block cannot be decompressed"))?;
-        decompressed.truncate(length);
-        Ok(decompressed.into())
+fn load(image: &Image, at: u64, stored: u32) -> Result<Arc<[u8]>, ReadError> {
+    let length = size(stored & !STORED);
+    let full = size(image.superblock.block_size.bytes());
+    if length == 0 || length > full {
+        return Err(damaged(at, "a data block has an impossible size"));
     }
-
-    fn decompressor(&self) -> io::Result<Decompressor> {
-        let mut idle = self
-            .decompressors
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        match idle.pop() {
-            Some(decompressor) => Ok(decompressor),
-            None => Decompressor::new(self.algorithm, self.block_size).map_err(io::Error::other),
-        }
+    let mut bytes = vec![0; length];
+    image.source.image.read(&mut bytes, at)?;
+    if stored & STORED != 0 {
+        return Ok(bytes.into());
     }
+    let mut decompressed = vec![0; full];
+    let decompressors = &image.source.decompressors;
+    let length = decompressors.decompress(&bytes, &mut decompressed)?;
+    let length = length.ok_or(damaged(at, "a data block cannot be decompressed"))?;
+    decompressed.truncate(length);
+    Ok(decompressed.into())
 }
 
 impl File {
     /// Checks the blocks of a file; what of it is no hole comes with it.
     pub(super) fn new(
-        store: Arc<Store>,
+        image: Arc<Image>,
         raw: RawFile,
     ) -> Result<(Self, Vec<Range<u64>>), ReadError> {
-        let damaged = |what| ReadError::Damaged {
-            offset: raw.start,
-            what,
-        };
-        let block_size = u64::from(store.block_size.bytes());
+        let damaged = |what| damaged(raw.start, what);
+        let block_size = image.superblock.block_size.bytes();
         let mut blocks = Vec::with_capacity(raw.blocks.len());
         let mut data: Vec<Range<u64>> = Vec::new();
         let mut add = |range: Range<u64>| match data.last_mut() {
@@ -133,10 +85,10 @@ impl File {
         let (mut at, mut offset) = (raw.start, 0u64);
         for stored in raw.blocks {
             let length = stored & !STORED;
-            if length > store.block_size.bytes() {
+            if length > block_size {
                 return Err(damaged("a data block is bigger than blocks are"));
             }
-            let end = offset.saturating_add(block_size).min(raw.size);
+            let end = offset.saturating_add(block_size.into()).min(raw.size);
             if length > 0 {
                 add(offset..end);
             }
@@ -148,11 +100,7 @@ impl File {
         }
         let tail = match raw.fragment.filter(|_| offset < raw.size) {
             Some((index, within)) => {
-                let fragment = usize::try_from(index)
-                    .ok()
-                    .and_then(|index| store.fragments.get(index));
-                let (at, stored) =
-                    *fragment.ok_or(damaged("a fragment is missing in the table"))?;
+                let (at, stored) = image.tables.fragment(&image.source, index)?;
                 add(offset..raw.size);
                 Some((at, stored, within))
             }
@@ -161,7 +109,7 @@ impl File {
         let size = raw.size;
         Ok((
             Self {
-                store,
+                image,
                 size,
                 blocks,
                 tail,
@@ -172,7 +120,7 @@ impl File {
 
     /// Copies from the block that holds `offset`; how many bytes it gave.
     fn part(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let block_size = u64::from(self.store.block_size.bytes());
+        let block_size = u64::from(self.image.superblock.block_size.bytes());
         let index = offset / block_size;
         let begin = index * block_size;
         let length = (self.size - begin).min(block_size);
@@ -182,7 +130,7 @@ impl File {
         let (at, stored, within) = match (block, self.tail) {
             (Some((at, stored)), _) => (*at, *stored, 0),
             (None, Some(tail)) => tail,
-            (None, None) => return Err(damaged(0, "a file has too few blocks")),
+            (None, None) => return Err(damaged(0, "a file has too few blocks").into_io()),
         };
         let count = usize::try_from(length - (offset - begin))
             .unwrap_or(usize::MAX)
@@ -192,14 +140,18 @@ impl File {
             buffer.fill(0);
             return Ok(count);
         }
-        let bytes = self.store.block(at, stored)?;
+        let image = &self.image;
+        let bytes = image.cache.block(image, at, stored);
+        let bytes = bytes.map_err(ReadError::into_io)?;
         // A block of its own has the file's bytes and no others; a fragment has them somewhere.
         let own = u64::try_from(bytes.len()) == Ok(length);
         let start = usize::try_from(u64::from(within) + (offset - begin)).ok();
         let part = start
             .and_then(|start| bytes.get(start..)?.get(..count))
             .filter(|_| own || block.is_none())
-            .ok_or_else(|| damaged(at, "a data block has not the size that the file says"))?;
+            .ok_or_else(|| {
+                damaged(at, "a data block has not the size that the file says").into_io()
+            })?;
         buffer.copy_from_slice(part);
         Ok(count)
     }
@@ -221,15 +173,12 @@ impl ReadAt for File {
         }
         Ok(())
     }
+
+    fn memory(&self) -> usize {
+        self.blocks.len().saturating_mul(size_of::<(u64, u32)>())
+    }
 }
 
 fn size(bytes: u32) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
-}
-
-fn damaged(offset: u64, what: &'static str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        ReadError::Damaged { offset, what },
-    )
 }

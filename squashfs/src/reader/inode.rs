@@ -1,9 +1,9 @@
 //! Inodes and directory entries as they are stored.
 #![forbid(unsafe_code)]
 
-use filetree::DeviceNumber;
+use filetree::{DeviceNumber, ReadError};
 
-use super::ReadError;
+use super::damaged;
 use super::metadata::{Budget, Cursor, Source};
 use super::superblock::{Superblock, u16_at, u32_at, u64_at};
 
@@ -59,7 +59,7 @@ pub(super) struct RawFile {
 
 impl RawInode {
     pub(super) fn read(
-        source: &mut Source,
+        source: &Source,
         superblock: &Superblock,
         place: u64,
         budget: &mut Budget,
@@ -86,7 +86,7 @@ impl RawInode {
 }
 
 struct Reader<'a> {
-    source: &'a mut Source,
+    source: &'a Source,
     superblock: &'a Superblock,
     cursor: Cursor,
     budget: &'a mut Budget,
@@ -208,10 +208,10 @@ impl Reader<'_> {
     }
 
     fn damaged(&self, what: &'static str) -> ReadError {
-        ReadError::Damaged {
-            offset: self.superblock.inodes.saturating_add(self.place >> 16),
+        damaged(
+            self.superblock.inodes.saturating_add(self.place >> 16),
             what,
-        }
+        )
     }
 }
 
@@ -232,14 +232,14 @@ pub(super) struct DirectoryHeader {
 impl DirectoryHeader {
     pub(super) const SIZE: u64 = 12;
 
-    pub(super) fn read(source: &mut Source, cursor: &mut Cursor) -> Result<Self, ReadError> {
+    pub(super) fn read(source: &Source, cursor: &mut Cursor) -> Result<Self, ReadError> {
         let raw: [u8; 12] = source.take(cursor)?;
         let count = u32_at(&raw, 0).saturating_add(1);
         if count > 256 {
-            return Err(ReadError::Damaged {
-                offset: 0,
-                what: "a directory header counts more than 256 entries",
-            });
+            return Err(damaged(
+                cursor.block(),
+                "a directory header counts more than 256 entries",
+            ));
         }
         Ok(Self {
             count,
@@ -250,16 +250,13 @@ impl DirectoryHeader {
     /// The next entry: its size, its name, and where its inode is.
     pub(super) fn entry(
         &self,
-        source: &mut Source,
+        source: &Source,
         cursor: &mut Cursor,
     ) -> Result<(u64, Vec<u8>, u64), ReadError> {
         let raw: [u8; 8] = source.take(cursor)?;
         let length = usize::from(u16_at(&raw, 6)) + 1;
         if length > 256 {
-            return Err(ReadError::Damaged {
-                offset: 0,
-                what: "a name is longer than 256 bytes",
-            });
+            return Err(damaged(cursor.block(), "a name is longer than 256 bytes"));
         }
         let name = source.bytes(cursor, length)?;
         let size = 8 + u64::try_from(length).unwrap_or(0);

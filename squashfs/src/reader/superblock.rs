@@ -1,7 +1,9 @@
 //! The superblock: where everything is. Pure.
 #![forbid(unsafe_code)]
 
-use super::ReadError;
+use filetree::ReadError;
+
+use super::{FORMAT, damaged};
 use crate::parameters::{Algorithm, BlockSize};
 
 /// Bytes of the superblock.
@@ -32,10 +34,12 @@ impl Superblock {
         if raw[..4] != *b"hsqs" {
             return Ok(None);
         }
-        let damaged = |offset, what| ReadError::Damaged { offset, what };
         let (major, minor) = (u16_at(raw, 28), u16_at(raw, 30));
         if (major, minor) != (4, 0) {
-            return Err(ReadError::Version { major, minor });
+            return Err(ReadError::Unsupported {
+                format: FORMAT,
+                what: format!("it is version {major}.{minor}, and only 4.0 is known"),
+            });
         }
         let algorithm = Algorithm::ALL
             .into_iter()

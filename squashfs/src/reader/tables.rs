@@ -3,26 +3,35 @@
 
 use std::collections::BTreeMap;
 
-use super::ReadError;
+use filetree::ReadError;
+
+use super::damaged;
 use super::inode::NO_XATTRS;
 use super::metadata::{BLOCK, Budget, Cursor, Source};
 use super::superblock::{Superblock, u16_at, u32_at, u64_at};
 
+/// The owners, and where the other tables are: their entries are read when they are asked for.
 #[derive(Debug)]
 pub(super) struct Tables {
     pub(super) ids: Vec<u32>,
-    /// Place and stored size of each.
-    pub(super) fragments: Vec<(u64, u32)>,
-    pub(super) xattrs: Xattrs,
+    fragments: Option<Table<16>>,
+    xattrs: Option<Xattrs>,
 }
 
-/// The table of attribute sets; the sets themselves are read when they are asked for.
-#[derive(Debug, Default)]
-pub(super) struct Xattrs {
+/// A table of entries of `N` bytes, in blocks whose places stand at `place`.
+#[derive(Clone, Copy, Debug)]
+struct Table<const N: usize> {
+    place: u64,
+    count: u32,
+}
+
+/// The table of attribute sets.
+#[derive(Clone, Copy, Debug)]
+struct Xattrs {
     /// Where the pairs begin.
     start: u64,
     /// Where in them each set is, and how many pairs it has.
-    sets: Vec<(u64, u32)>,
+    sets: Table<16>,
 }
 
 /// In a pair's kind: the value is stored elsewhere.
@@ -32,89 +41,87 @@ const ELSEWHERE: u16 = 0x100;
 const LONGEST_VALUE: u32 = 65_536;
 
 impl Tables {
-    pub(super) fn read(
-        source: &mut Source,
-        superblock: &Superblock,
-        budget: &mut Budget,
-    ) -> Result<Self, ReadError> {
-        let ids = table::<4>(source, superblock.ids, superblock.id_count.into(), budget)?;
-        let count = superblock.fragment_count;
-        let fragments = match superblock.fragments.filter(|_| count > 0) {
-            Some(place) => table::<16>(source, place, count, budget)?,
-            None => Vec::new(),
+    pub(super) fn read(source: &Source, superblock: &Superblock) -> Result<Self, ReadError> {
+        let ids = Table::<4> {
+            place: superblock.ids,
+            count: superblock.id_count.into(),
         };
-        let xattrs = match superblock.xattrs {
-            Some(place) => Xattrs::read(source, place, budget)?,
-            None => Xattrs::default(),
-        };
+        let ids = (0..ids.count).map(|index| ids.entry(source, index));
+        let ids: Result<_, _> = ids.map(|raw| Ok(u32_at(&raw?, 0))).collect();
+        let xattrs = superblock.xattrs.map(|place| Xattrs::read(source, place));
         Ok(Self {
-            ids: ids.iter().map(|raw| u32_at(raw, 0)).collect(),
-            fragments: fragments
-                .iter()
-                .map(|raw| (u64_at(raw, 0), u32_at(raw, 8)))
-                .collect(),
-            xattrs,
+            ids: ids?,
+            fragments: superblock.fragments.map(|place| Table {
+                place,
+                count: superblock.fragment_count,
+            }),
+            xattrs: xattrs.transpose()?,
         })
     }
-}
 
-/// Reads `count` entries of `N` bytes from blocks whose places stand at `place`.
-fn table<const N: usize>(
-    source: &mut Source,
-    place: u64,
-    count: u32,
-    budget: &mut Budget,
-) -> Result<Vec<[u8; N]>, ReadError> {
-    let size = u64::try_from(N).unwrap_or(u64::MAX);
-    budget.take(u64::from(count).saturating_mul(size).saturating_mul(2))?;
-    let each = BLOCK / N;
-    let mut entries = Vec::new();
-    let mut left = usize::try_from(count).unwrap_or(usize::MAX);
-    let mut at = place;
-    while left > 0 {
-        let mut block = [0; 8];
-        source.image.read(&mut block, at)?;
-        at = at.saturating_add(8);
-        let mut cursor = Cursor::new(u64::from_le_bytes(block), 0);
-        for _ in 0..left.min(each) {
-            entries.push(source.take(&mut cursor)?);
-        }
-        left -= left.min(each);
-    }
-    Ok(entries)
-}
-
-impl Xattrs {
-    fn read(source: &mut Source, place: u64, budget: &mut Budget) -> Result<Self, ReadError> {
-        let mut header = [0; 16];
-        source.image.read(&mut header, place)?;
-        let sets = table::<16>(source, place.saturating_add(16), u32_at(&header, 8), budget)?;
-        Ok(Self {
-            start: u64_at(&header, 0),
-            sets: sets
-                .iter()
-                .map(|raw| (u64_at(raw, 0), u32_at(raw, 8)))
-                .collect(),
-        })
+    /// Place and stored size of a block of file ends.
+    pub(super) fn fragment(&self, source: &Source, index: u32) -> Result<(u64, u32), ReadError> {
+        let table = self
+            .fragments
+            .filter(|table| index < table.count)
+            .ok_or(damaged(0, "a fragment is missing in the table"))?;
+        let raw = table.entry(source, index)?;
+        Ok((u64_at(&raw, 0), u32_at(&raw, 8)))
     }
 
     /// The attributes of the set with this index.
-    pub(super) fn set(
+    pub(super) fn xattrs(
         &self,
-        source: &mut Source,
+        source: &Source,
+        index: u32,
+        budget: &mut Budget,
+    ) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, ReadError> {
+        match self.xattrs {
+            _ if index == NO_XATTRS => Ok(BTreeMap::new()),
+            Some(xattrs) => xattrs.set(source, index, budget),
+            None => Err(damaged(0, "the table of attributes is missing")),
+        }
+    }
+}
+
+impl<const N: usize> Table<N> {
+    /// The entry with this index, which is below the count.
+    fn entry(self, source: &Source, index: u32) -> Result<[u8; N], ReadError> {
+        let each = u32::try_from(BLOCK / N).unwrap_or(1);
+        let place = self.place.saturating_add(u64::from(index / each) * 8);
+        let mut block = [0; 8];
+        source.image.read(&mut block, place)?;
+        let within = u16::try_from(index % each).unwrap_or(0) * u16::try_from(N).unwrap_or(0);
+        source.take(&mut Cursor::new(u64::from_le_bytes(block), within))
+    }
+}
+
+impl Xattrs {
+    fn read(source: &Source, place: u64) -> Result<Self, ReadError> {
+        let mut header = [0; 16];
+        source.image.read(&mut header, place)?;
+        Ok(Self {
+            start: u64_at(&header, 0),
+            sets: Table {
+                place: place.saturating_add(16),
+                count: u32_at(&header, 8),
+            },
+        })
+    }
+
+    fn set(
+        &self,
+        source: &Source,
         index: u32,
         budget: &mut Budget,
     ) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, ReadError> {
         let mut pairs = BTreeMap::new();
-        if index == NO_XATTRS {
-            return Ok(pairs);
-        }
-        let index = usize::try_from(index).unwrap_or(usize::MAX);
-        let Some((reference, count)) = self.sets.get(index).copied() else {
+        if index >= self.sets.count {
             return Err(self.damaged("a set of attributes is missing in the table"));
-        };
-        let mut cursor = Cursor::at(self.start, reference)?;
-        for _ in 0..count {
+        }
+        let raw = self.sets.entry(source, index)?;
+        let mut cursor = Cursor::at(self.start, u64_at(&raw, 0))?;
+        for _ in 0..u32_at(&raw, 8) {
             let (key, value) = self.pair(source, &mut cursor, budget)?;
             if pairs.insert(key, value).is_some() {
                 return Err(self.damaged("a set of attributes has a name twice"));
@@ -125,7 +132,7 @@ impl Xattrs {
 
     fn pair(
         &self,
-        source: &mut Source,
+        source: &Source,
         cursor: &mut Cursor,
         budget: &mut Budget,
     ) -> Result<(Vec<u8>, Vec<u8>), ReadError> {
@@ -155,7 +162,7 @@ impl Xattrs {
 
     fn value(
         &self,
-        source: &mut Source,
+        source: &Source,
         cursor: &mut Cursor,
         size: u32,
         budget: &mut Budget,
@@ -168,9 +175,6 @@ impl Xattrs {
     }
 
     fn damaged(&self, what: &'static str) -> ReadError {
-        ReadError::Damaged {
-            offset: self.start,
-            what,
-        }
+        damaged(self.start, what)
     }
 }

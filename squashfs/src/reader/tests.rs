@@ -1,9 +1,11 @@
 //! Images of our own writer and of mksquashfs, whole and damaged.
 
+use std::io;
 use std::path::Path;
 use std::process::Command;
 
-use filetree::{DeviceNumber, diff};
+use filetree::reader::load;
+use filetree::{DeviceNumber, Tree, diff};
 
 use super::*;
 use crate::writer::tests::{all, image, noise, sample};
@@ -21,8 +23,10 @@ impl ReadAt for Bytes {
     }
 }
 
-fn read_at(bytes: Vec<u8>, offset: u64) -> Result<Option<Tree>, ReadError> {
-    read(Arc::new(Bytes(bytes)), offset, Limits::default())
+fn read(bytes: Vec<u8>, limits: Limits) -> Result<Option<Tree>, ReadError> {
+    let size = bytes.len().try_into().unwrap();
+    let image = open(Arc::new(Bytes(bytes)), size)?;
+    image.map(|image| load(&image, limits)).transpose()
 }
 
 fn content(tree: &Tree, path: &str) -> Vec<u8> {
@@ -44,9 +48,8 @@ fn what_was_written_is_read_back() {
     let tree = sample();
     for parameters in all() {
         let name = parameters.compression.algorithm().name();
-        let mut bytes = vec![0xee; 1000];
-        bytes.extend(image(&tree, parameters).unwrap());
-        let back = read_at(bytes, 1000).unwrap().unwrap();
+        let bytes = image(&tree, parameters).unwrap();
+        let back = read(bytes, Limits::default()).unwrap().unwrap();
         let differences = diff::diff(&tree, &back).unwrap();
         assert!(differences.is_empty(), "{name}: {differences:?}");
         let hard = back.lookup(b"dir/sub/hard");
@@ -91,9 +94,8 @@ fn images_of_mksquashfs_are_read() {
         "-comp zstd -b 1M",
         "-no-fragments -noD -noI",
     ] {
-        let tree = read_at(mksquashfs(source.path(), options), 0)
-            .unwrap()
-            .unwrap();
+        let bytes = mksquashfs(source.path(), options);
+        let tree = read(bytes, Limits::default()).unwrap().unwrap();
         for (name, length) in files {
             assert!(
                 content(&tree, name) == noise(length, usize::try_from(length).unwrap()),
@@ -147,7 +149,7 @@ fn exhaust(bytes: Vec<u8>) {
         memory: 4 << 20,
         ..Limits::default()
     };
-    let Ok(Some(tree)) = read(Arc::new(Bytes(bytes)), 0, limits) else {
+    let Ok(Some(tree)) = read(bytes, limits) else {
         return;
     };
     let mut buffer = vec![0; 1 << 20];
@@ -180,7 +182,11 @@ fn damaged_images_do_no_harm() {
             exhaust(damaged);
         }
         for length in (0..whole.len()).step_by(whole.len() / 50) {
-            exhaust(whole[..length].to_vec());
+            let mut short = whole[..length].to_vec();
+            if let Some(says) = short.get_mut(40..48) {
+                says.copy_from_slice(&u64::try_from(length).unwrap().to_le_bytes());
+            }
+            exhaust(short);
         }
     }
 }
@@ -208,22 +214,25 @@ fn uncompressed_tables_are_damaged_to_the_bone() {
 
 #[test]
 fn what_is_no_squashfs_is_told_from_what_is_damaged() {
-    assert!(matches!(read_at(vec![0; 4096], 0), Ok(None)));
-    assert!(matches!(
-        read_at(vec![0; 50], 0),
-        Err(ReadError::Read { .. })
-    ));
+    let read_all = |bytes| read(bytes, Limits::default());
+    assert!(matches!(read_all(vec![0; 4096]), Ok(None)));
+    assert!(matches!(read_all(vec![0; 50]), Err(ReadError::Read { .. })));
     let mut bytes = image(&sample(), Default::default()).unwrap();
     bytes[28] = 3;
-    assert!(matches!(
-        read_at(bytes, 0),
-        Err(ReadError::Version { major: 3, minor: 0 })
-    ));
+    let error = read_all(bytes).unwrap_err().to_string();
+    assert!(error.contains("it is version 3.0"), "{error}");
+    let mut bytes = image(&sample(), Default::default()).unwrap();
+    bytes.truncate(bytes.len() / 2);
+    let error = read_all(bytes).unwrap_err().to_string();
+    assert!(
+        error.contains("bigger than what it is stored in"),
+        "{error}"
+    );
     let bytes = image(&sample(), Default::default()).unwrap();
     let limits = Limits {
         memory: 1000,
         ..Limits::default()
     };
-    let error = read(Arc::new(Bytes(bytes)), 0, limits).unwrap_err();
-    assert!(matches!(error, ReadError::Limit(1000)), "{error}");
+    let error = read(bytes, limits).unwrap_err();
+    assert!(matches!(error, ReadError::Memory(1000)), "{error}");
 }
