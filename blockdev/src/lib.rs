@@ -4,9 +4,16 @@
 pub mod copy;
 pub mod create;
 pub mod device;
+pub mod dm;
 pub mod file;
+pub mod grow;
+pub mod keyring;
 pub mod lock;
+pub mod loopdev;
 pub mod memory;
+pub mod mount;
+pub mod mountinfo;
+pub mod partitions;
 pub mod signatures;
 pub mod space;
 mod sys;

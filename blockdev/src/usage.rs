@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use crate::mountinfo::unescape;
+
 /// Something that uses a block device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum User {
@@ -88,14 +90,14 @@ fn mounts(mountinfo: &str, numbers: &[String]) -> Vec<User> {
         numbers
             .iter()
             .any(|own| own == number)
-            .then(|| User::Mount(unescape(place)))
+            .then(|| User::Mount(unescape(place.as_bytes())))
     });
     mounts.collect()
 }
 
 fn swaps(table: &str, numbers: &[String]) -> Vec<User> {
     let devices = table.lines().skip(1).filter_map(|line| {
-        let path = unescape(line.split_ascii_whitespace().next()?);
+        let path = unescape(line.split_ascii_whitespace().next()?.as_bytes());
         let number = fs::metadata(&path).ok()?.rdev();
         let number = format!(
             "{}:{}",
@@ -105,25 +107,6 @@ fn swaps(table: &str, numbers: &[String]) -> Vec<User> {
         numbers.contains(&number).then_some(User::Swap(path))
     });
     devices.collect()
-}
-
-/// Undoes the octal escapes (`\040`) of `/proc` tables.
-fn unescape(field: &str) -> PathBuf {
-    use std::os::unix::ffi::OsStringExt;
-    let mut rest = field.as_bytes();
-    let mut bytes = Vec::with_capacity(rest.len());
-    while let Some((first, tail)) = rest.split_first() {
-        let octal = tail.get(..3).filter(|_| *first == b'\\');
-        let code = octal
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        bytes.push(code.unwrap_or(*first));
-        rest = match code {
-            Some(_) => &tail[3..],
-            None => tail,
-        };
-    }
-    std::ffi::OsString::from_vec(bytes).into()
 }
 
 #[cfg(test)]
@@ -138,18 +121,6 @@ mod tests {
                      garbage\n";
         let numbers = ["8:2".to_owned(), "8:3".to_owned()];
         assert_eq!(mounts(table, &numbers), [User::Mount("/mnt/a b".into())]);
-    }
-
-    #[test]
-    fn escapes_are_octal() {
-        for (field, plain) in [
-            ("/a\\134b", "/a\\b"),
-            ("/a\\", "/a\\"),
-            ("/a\\04", "/a\\04"),
-            ("/a\\999", "/a\\999"),
-        ] {
-            assert_eq!(unescape(field), PathBuf::from(plain));
-        }
     }
 
     #[test]

@@ -1,10 +1,18 @@
-//! The ioctls that `rustix` has no safe call for. All `unsafe` of this crate is here.
+//! The ioctls and system calls that `rustix` has no safe call for. All `unsafe` of this crate is here.
 #![allow(unsafe_code)]
 
+pub(crate) mod dm;
+pub(crate) mod grow;
+pub(crate) mod keyring;
+pub(crate) mod loopdev;
+pub(crate) mod mount;
+pub(crate) mod partition;
+
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-use rustix::io::Result;
+use rustix::io::{Errno, Result};
 use rustix::ioctl::{Opcode, Setter, ioctl, opcode};
 
 /// `struct file_clone_range` of `linux/fs.h`.
@@ -48,4 +56,12 @@ pub(crate) fn clone_range(
 pub(crate) fn discard(device: &File, start: u64, size: u64) -> Result<()> {
     // SAFETY: BLKDISCARD reads two `uint64_t`, start and length, and nothing else.
     unsafe { ioctl(device.as_fd(), Setter::<BLKDISCARD, _>::new([start, size])) }
+}
+
+/// The error of a raw system call, where it is one.
+fn checked(result: libc::c_long) -> Result<libc::c_long> {
+    match result {
+        -1 => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
+        fine => Ok(fine),
+    }
 }
