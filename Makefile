@@ -5,7 +5,7 @@ DESTDIR ?=
 SECONDS_PER_FUZZ_TARGET ?= 60
 CARGO ?= cargo
 # Names the binary answers to.
-NAMES = systemd-repart systemd-dissect
+NAMES = systemd-repart systemd-dissect systemd-vpick
 
 .PHONY: build demo test guest-test check bench fuzz peer-test install clean
 

@@ -60,6 +60,8 @@ impl Verb {
     pub(crate) fn tool_command(&self) -> Option<clap::Command> {
         let command = (self.augment)(clap::Command::new(self.tool?))
             .version(concat!("262.1\nddi ", env!("CARGO_PKG_VERSION")))
+            .disable_version_flag(true)
+            .arg(version_flag())
             .args_override_self(true)
             .infer_long_args(true);
         Some(command)
@@ -69,6 +71,14 @@ impl Verb {
     pub(crate) fn run(&self, matches: &ArgMatches) -> Result<Exit, clap::Error> {
         (self.run)(matches)
     }
+}
+
+/// `--version` alone: some tools mean something else by `-V`.
+fn version_flag() -> clap::Arg {
+    clap::Arg::new("show-version")
+        .long("version")
+        .help("Print version")
+        .action(clap::ArgAction::Version)
 }
 
 fn run<T: Run>(matches: &ArgMatches) -> Result<Exit, clap::Error> {

@@ -3,7 +3,8 @@
 //! `Image → Probed → Dissected`: [`open`] finds the sector size, [`probe`] reads the partition table
 //! or the file system, [`assign`] decides (purely) which partition is which. [`layout`] shows every
 //! part of the disk, [`report`] is the answer as systemd-dissect gives it, and [`check`] says
-//! whether verity data, hashes and signature belong together.
+//! whether verity data, hashes and signature belong together. [`vpick`] finds the newest version of
+//! an image that is kept in several.
 #![forbid(unsafe_code)]
 
 pub mod assign;
@@ -14,6 +15,7 @@ pub mod probe;
 pub mod reader;
 pub mod report;
 pub mod verity;
+pub mod vpick;
 
 use std::path::Path;
 

@@ -2,6 +2,7 @@
 
 mod dissect;
 mod documents;
+mod pick;
 mod repart;
 pub(crate) mod repart_args;
 mod repart_load;
@@ -16,6 +17,7 @@ pub(crate) const VERBS: &[Verb] = &[
     Verb::new::<repart_args::RepartArgs>("repart")
         .also("systemd-repart", "systemd-repart(1), repart.d(5)"),
     Verb::new::<dissect::DissectArgs>("dissect").also("systemd-dissect", "systemd-dissect(1)"),
+    Verb::new::<pick::PickArgs>("pick").also("systemd-vpick", "systemd-vpick(1), systemd.v(7)"),
     Verb::new::<documents::DocumentsArgs>("documents"),
 ];
 
