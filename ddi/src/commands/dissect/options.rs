@@ -1,0 +1,127 @@
+//! The options of `ddi dissect`, as typed: nothing here has been checked against anything else.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, ValueEnum};
+use image_specs::conf::boolean;
+
+use super::unsupported;
+use crate::commands::repart_args::JsonArg;
+use crate::exit::Failure;
+use crate::ui::Mode;
+use crate::values::Tristate;
+
+/// How results are printed.
+#[derive(Debug, Args)]
+pub(crate) struct Output {
+    /// Print the result as JSON
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    json: Option<JsonArg>,
+    /// Do not print column headers
+    #[arg(long)]
+    pub(crate) no_legend: bool,
+    /// Do not pipe output into a pager (none is ever started)
+    #[arg(long)]
+    no_pager: bool,
+}
+
+/// What an image must be, and which of its partitions are used.
+#[derive(Debug, Args)]
+pub(crate) struct Selection {
+    /// Root hash that the root partition must have
+    #[arg(long, value_name = "HEX", conflicts_with = "usr_hash")]
+    pub(crate) root_hash: Option<String>,
+    /// Root hash that the usr partition must have
+    #[arg(long, value_name = "HEX")]
+    pub(crate) usr_hash: Option<String>,
+    /// Labels that partitions must have, by designator
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) image_filter: Option<String>,
+    #[arg(long, hide = true, value_name = "POLICY")]
+    image_policy: Option<String>,
+    #[arg(long, hide = true, value_name = "SIG", conflicts_with = "usr_hash_sig")]
+    root_hash_sig: Option<String>,
+    #[arg(long, hide = true, value_name = "SIG")]
+    usr_hash_sig: Option<String>,
+    #[arg(long, hide = true, value_name = "PATH")]
+    verity_data: Option<PathBuf>,
+}
+
+/// What is checked beyond what systemd-dissect checks.
+#[derive(Debug, Args)]
+pub(crate) struct Verification {
+    /// Check the signature against this certificate (PEM; can be repeated)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) certificate: Vec<PathBuf>,
+    /// Read all data and check it against the root hash
+    #[arg(long)]
+    pub(crate) verify_data: bool,
+}
+
+/// Options of systemd-dissect for mounting, attaching and discovering: showing and checking an image
+/// does none of this, so they change nothing, there as here.
+#[derive(Debug, Args)]
+pub(crate) struct Idle {
+    #[arg(long, hide = true)]
+    mkdir: bool,
+    #[arg(long, hide = true)]
+    rmdir: bool,
+    #[arg(short = 'r', long, hide = true)]
+    read_only: bool,
+    #[arg(long, hide = true, value_name = "MODE", value_enum)]
+    discard: Option<Discard>,
+    #[arg(long, hide = true)]
+    in_memory: bool,
+    #[arg(long, hide = true, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set)]
+    fsck: Option<bool>,
+    #[arg(long, hide = true, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set)]
+    growfs: Option<bool>,
+    #[arg(long, hide = true, value_name = "NAME")]
+    loop_ref: Option<String>,
+    #[arg(long, hide = true)]
+    loop_ref_auto: bool,
+    #[arg(long, hide = true, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set)]
+    mtree_hash: Option<bool>,
+    #[arg(long, hide = true)]
+    system: bool,
+    #[arg(long, hide = true)]
+    user: bool,
+    #[arg(long, hide = true)]
+    all: bool,
+    #[arg(short = 'q', long, hide = true)]
+    quiet: bool,
+    #[arg(long, hide = true, value_name = "BOOL", value_parser = Tristate::parse, action = ArgAction::Set)]
+    copy_ownership: Option<Tristate>,
+}
+
+/// `--discard=`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Discard {
+    Disabled,
+    Loop,
+    All,
+    #[value(alias = "crypt")]
+    Crypto,
+}
+
+impl Output {
+    pub(crate) fn mode(&self) -> Mode {
+        JsonArg::mode(self.json)
+    }
+}
+
+impl Selection {
+    /// Refuses what this version cannot do.
+    pub(crate) fn refuse(&self) -> Result<(), Failure> {
+        let asked = [
+            (self.image_policy.is_some(), "--image-policy="),
+            (self.root_hash_sig.is_some(), "--root-hash-sig="),
+            (self.usr_hash_sig.is_some(), "--usr-hash-sig="),
+            (self.verity_data.is_some(), "--verity-data="),
+        ];
+        match asked.into_iter().find(|(given, _)| *given) {
+            None => Ok(()),
+            Some((_, option)) => Err(unsupported(option)),
+        }
+    }
+}
