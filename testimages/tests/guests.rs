@@ -148,3 +148,40 @@ fn a_kernel_that_panics_says_so() {
     };
     assert!(words.starts_with("Kernel panic"), "{words}");
 }
+
+/// What the emulated guest is for, all in one boot.
+#[test]
+fn qemu_corrects_errors() {
+    testimages::in_guest!(Guest::Qemu.with(&["veritysetup", "dmsetup"]));
+    let folder = Path::new(guest::SCRATCH);
+    let (image, hash, fec) = (
+        folder.join("image"),
+        folder.join("hash"),
+        folder.join("fec"),
+    );
+    let data: Vec<u8> = (0..=u8::MAX).cycle().take(1 << 20).collect();
+    fs::write(&image, &data).unwrap();
+    let option = format!("--fec-device={}", fec.display());
+    let words = run(
+        "veritysetup",
+        &["format", text(&image), text(&hash), &option],
+    );
+    let root = words
+        .lines()
+        .find_map(|line| line.strip_prefix("Root hash:"));
+    let mut damaged = data.clone();
+    damaged[4096 * 5..4096 * 6].fill(0);
+    fs::write(&image, &damaged).unwrap();
+    let root = root.unwrap().trim();
+    for (name, option, whole) in [
+        ("with", Some(option.as_str()), true),
+        ("without", None, false),
+    ] {
+        let mut arguments = vec!["open", text(&image), name, text(&hash), root];
+        arguments.extend(option);
+        run("veritysetup", &arguments);
+        let read = fs::read(Path::new("/dev/mapper").join(name));
+        assert_eq!(read.is_ok_and(|read| read == data), whole, "{name}");
+        run("veritysetup", &["close", name]);
+    }
+}

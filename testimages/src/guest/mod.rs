@@ -16,13 +16,18 @@
 //! A guest that hangs is killed after a limit, a kernel that panics ends at once; both fail with the
 //! console's text. No more guests run at once than there are processors.
 
+mod cpio;
+mod disk;
 mod outcome;
 mod process;
+mod qemu;
+mod root;
 mod script;
 mod slot;
 mod uml;
 
 use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use outcome::{End, Outcome};
@@ -47,12 +52,28 @@ pub enum Guest {
     /// programs and packages are where they are. That tree has neither extended attributes nor
     /// `fallocate`, and loop devices on it are slow: images belong into [`SCRATCH`].
     Uml,
+    /// An emulated PC with Debian's cloud kernel, ten seconds to boot, as root or as an ordinary user.
+    ///
+    /// Besides what User Mode Linux has there are root hash signatures and error correction for
+    /// dm-verity, and fs-verity. Two processors.
+    ///
+    /// Its root is in memory and holds the test executable, busybox, and what [`Machine::with`]
+    /// hands over.
+    Qemu,
 }
 
 impl Guest {
     /// The guest with `limit` as its longest life, from start to power-off.
     pub fn limit(self, limit: Duration) -> Machine {
-        Machine { guest: self, limit }
+        Machine {
+            limit,
+            ..Machine::from(self)
+        }
+    }
+
+    /// The guest with these files in it; see [`Machine::with`].
+    pub fn with<P: AsRef<Path>>(self, files: &[P]) -> Machine {
+        Machine::from(self).with(files)
     }
 
     /// Runs `command` there; see [`Machine::run`].
@@ -68,12 +89,14 @@ impl Guest {
     fn name(self) -> &'static str {
         match self {
             Self::Uml => "uml",
+            Self::Qemu => "qemu",
         }
     }
 
     fn default_limit(self) -> Duration {
         Duration::from_secs(match self {
             Self::Uml => 120,
+            Self::Qemu => 300,
         })
     }
 }
@@ -83,15 +106,35 @@ impl Guest {
 pub struct Machine {
     guest: Guest,
     limit: Duration,
+    files: Vec<PathBuf>,
 }
 
 impl From<Guest> for Machine {
     fn from(guest: Guest) -> Self {
-        guest.limit(guest.default_limit())
+        Self {
+            guest,
+            limit: guest.default_limit(),
+            files: Vec::new(),
+        }
     }
 }
 
 impl Machine {
+    /// The longest life of the guest, from start to power-off.
+    #[must_use]
+    pub fn limit(self, limit: Duration) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// Hands over programs (by name or path, with their libraries), files and folders. They lie in
+    /// the guest where they lie here. User Mode Linux has them anyway.
+    #[must_use]
+    pub fn with<P: AsRef<Path>>(mut self, files: &[P]) -> Self {
+        let files = files.iter().map(|path| path.as_ref().to_owned());
+        self.files.extend(files);
+        self
+    }
+
     /// Boots the guest, runs `command` (program and arguments) as root in the current folder and
     /// with the current environment, and powers it off.
     ///
@@ -101,7 +144,8 @@ impl Machine {
         let command: Vec<&OsStr> = command.iter().map(AsRef::as_ref).collect();
         let _turn = slot::wait();
         match self.guest {
-            Guest::Uml => uml::run(self.limit, &command),
+            Guest::Uml => uml::run(self, &command),
+            Guest::Qemu => qemu::run(self, &command),
         }
     }
 

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::outcome::Marks;
+use super::root::APPLETS;
 use super::{SCRATCH, VARIABLE};
 
-/// Folders of programs that only root has in `PATH`.
-const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin";
+/// Folders of programs, some of which only root has in `PATH`.
+pub(super) const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin";
 
 /// Lines that run `command` in the guest `name` with the environment and folder of this process.
 /// What it prints stands between the lines of `marks`, which are alone with it on the console as
@@ -21,7 +22,7 @@ pub(super) fn command(name: &str, command: &[&OsStr], limit: Duration, marks: &M
     let Marks { begin, end } = marks;
     write!(
         lines,
-        "export {VARIABLE}={name} TMPDIR={SCRATCH} PATH={SYSTEM_PATH}:\"$PATH\"\n\
+        "export {VARIABLE}={name} TMPDIR={SCRATCH} PATH={SYSTEM_PATH}:\"$PATH\":{APPLETS}\n\
          (sleep {last}; busybox poweroff -f) >/dev/null &\n\
          cd {}\n\
          dmesg -n 1\n\

@@ -8,13 +8,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::outcome::{Marks, Outcome};
-use super::{process, script};
-
-/// Room in the scratch file system; the file behind it is sparse.
-const SCRATCH_BYTES: u64 = 8 << 30;
+use super::{Machine, disk, process, script};
 
 /// Runs `command` in a new guest.
-pub(super) fn run(limit: Duration, command: &[&OsStr]) -> Outcome {
+pub(super) fn run(machine: &Machine, command: &[&OsStr]) -> Outcome {
     let folder = tempfile::Builder::new()
         .prefix("ddi-uml-")
         .tempdir()
@@ -22,8 +19,8 @@ pub(super) fn run(limit: Duration, command: &[&OsStr]) -> Outcome {
     let folder = folder.path();
     let word = folder.file_name().and_then(OsStr::to_str).unwrap_or("");
     let marks = Marks::new(word);
-    prepare(folder, command, limit, &marks);
-    let expired = boot(folder, limit).then_some(limit);
+    prepare(folder, command, machine.limit, &marks);
+    let expired = boot(folder, machine.limit).then_some(machine.limit);
     let console = std::fs::read(folder.join("console")).expect("read the console");
     Outcome::read(&console, &marks, expired)
 }
@@ -40,17 +37,7 @@ fn prepare(folder: &Path, command: &[&OsStr], limit: Duration, marks: &Marks) {
     // modprobe looks for lib/modules below the folder it is told.
     std::fs::create_dir(folder.join("lib")).expect("make lib");
     symlink("/usr/lib/uml/modules", folder.join("lib/modules")).expect("link the modules");
-    let disk = folder.join("disk");
-    File::create(&disk)
-        .and_then(|file| file.set_len(SCRATCH_BYTES))
-        .expect("make the scratch disk");
-    let mkfs = Command::new("mkfs.ext4")
-        .args(["-q", "-F", "-m", "0", "-E", "lazy_itable_init=1"])
-        .arg(&disk)
-        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
-        .status()
-        .expect("start mkfs.ext4 (package e2fsprogs)");
-    assert!(mkfs.success(), "mkfs.ext4: {mkfs}");
+    disk::make(&folder.join("disk"), &[]);
 }
 
 /// Boots and waits until it is over; returns whether the guest had to be killed. The kernel is a
