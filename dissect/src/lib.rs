@@ -11,6 +11,8 @@ pub mod assign;
 pub mod check;
 pub mod layout;
 pub mod open;
+pub mod options;
+pub mod policy;
 pub mod probe;
 pub mod reader;
 pub mod report;
@@ -19,9 +21,10 @@ pub mod vpick;
 
 use std::path::Path;
 
-pub use assign::{AssignError, Dissected, Options, Partition};
+pub use assign::{AssignError, Dissected, Partition};
 pub use open::{Image, OpenError};
-pub use probe::{ProbeError, Probed};
+pub use options::{FileSystems, Options, Rules, VarCheck, VeritySettings};
+pub use probe::{ContentsError, ProbeError, Probed};
 pub use verity::{Verity, VerityError};
 
 /// An image could not be taken apart.
@@ -34,6 +37,9 @@ pub enum DissectError {
     /// It cannot be read.
     #[error(transparent)]
     Probe(#[from] ProbeError),
+    /// Its contents cannot be told, or are not what the policy allows.
+    #[error(transparent)]
+    Contents(#[from] ContentsError),
     /// Its partitions are not those of an image.
     #[error(transparent)]
     Assign(#[from] AssignError),
@@ -45,9 +51,10 @@ pub enum DissectError {
 /// Opens an image, reads its table and file-system types, and says what is what.
 pub fn dissect(path: &Path, options: &Options) -> Result<(Image, Dissected), DissectError> {
     let image = Image::open(path, None)?;
-    let probed = probe::probe(&image)?;
-    let mut dissected = assign::assign(&probed, options)?;
-    probe::file_systems(&image, &mut dissected)?;
+    let mut probed = probe::probe(&image, &options.file_systems)?;
+    verity::read_signed_hashes(&image, &mut probed, options)?;
+    let mut dissected = assign::assign(probed, options)?;
+    probe::file_systems(&image, &mut dissected, options)?;
     dissected.take_verity(verity::find(&image, &dissected, options)?);
     Ok((image, dissected))
 }

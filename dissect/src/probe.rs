@@ -10,14 +10,21 @@ use blockdev::{BlockDevice, DeviceError};
 use image_specs::arch::Architecture;
 use image_specs::gpt::{Entry, Table};
 use image_specs::guid;
+use image_specs::luks_header::{self, Cipher, LuksHeader};
 use image_specs::magic;
 use image_specs::mbr::Mbr;
 use image_specs::partition::Designator;
 use image_specs::units::{Bytes, Extent, SectorSize};
 use uuid::Uuid;
+use veritysetup::RootHash;
 
-use crate::assign::Dissected;
+use crate::assign::{Dissected, Partition};
 use crate::open::Image;
+use crate::options::{FileSystems, Options};
+use crate::policy::{self, Encryption, Refused};
+
+/// Bytes of the binary part of a LUKS header.
+const LUKS_HEADER: u64 = 4096;
 
 /// File-system types that cannot be written to, whatever the table says.
 const READ_ONLY: [&str; 4] = ["cramfs", "erofs", "iso9660", "squashfs"];
@@ -50,6 +57,8 @@ pub enum Content {
     FileSystem {
         /// Its type, as blkid names it.
         kind: String,
+        /// How it is encrypted, where it is.
+        encryption: Option<Encryption>,
     },
 }
 
@@ -68,6 +77,8 @@ pub struct Found {
     pub attributes: u64,
     /// Where it lies.
     pub extent: Extent,
+    /// The root hash that a signature partition is of, where somebody asked for it.
+    pub signs: Option<RootHash>,
 }
 
 /// What a partition type means.
@@ -100,10 +111,30 @@ pub enum ProbeError {
         /// What is there.
         source: magic::Ambiguous,
     },
+    /// What says that it is LUKS is no sound LUKS header.
+    #[error("cannot tell how {place} is encrypted")]
+    Luks {
+        /// The partition or image.
+        place: String,
+        /// Why.
+        source: luks_header::LuksError,
+    },
+}
+
+/// What probing ends with that looks at policy, too.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContentsError {
+    /// A partition cannot be told.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// The policy does not allow what it holds.
+    #[error(transparent)]
+    Policy(#[from] Refused),
 }
 
 /// Reads the partition table, or else the type of the only file system.
-pub fn probe(image: &Image) -> Result<Probed, ProbeError> {
+pub fn probe(image: &Image, file_systems: &FileSystems) -> Result<Probed, ProbeError> {
     let device = image.device();
     let mut probed = Probed {
         path: image.path().to_owned(),
@@ -121,11 +152,14 @@ pub fn probe(image: &Image) -> Result<Probed, ProbeError> {
         return Ok(probed);
     }
     let whole = Extent::new(Bytes::ZERO, device.size());
-    let found = identify(device, whole, &device.name())?;
+    let found = identify(device, whole, file_systems, &device.name())?;
     if let Some(found) = found.filter(|found| is_volume(found.kind)) {
+        let encryption = encryption(device, whole, found.kind, &device.name())?;
         probed.uuid = found.uuid.and_then(|text| guid::parse(&text).ok());
-        let kind = found.kind.name().to_owned();
-        probed.content = Content::FileSystem { kind };
+        probed.content = Content::FileSystem {
+            kind: found.kind.name().to_owned(),
+            encryption,
+        };
         return Ok(probed);
     }
     match mbr_partitions(device)? {
@@ -135,14 +169,17 @@ pub fn probe(image: &Image) -> Result<Probed, ProbeError> {
     Ok(probed)
 }
 
-/// Looks into the partitions whose type is not yet told by the table, and makes those read-only
-/// that cannot be written.
-pub fn file_systems(image: &Image, dissected: &mut Dissected) -> Result<(), ProbeError> {
-    for partition in dissected.partitions.values_mut() {
-        if partition.file_system.is_none() {
-            let place = format!("partition {}", partition.designator);
-            let found = identify(image.device(), partition.extent, &place)?;
-            partition.file_system = found.map(|found| found.kind.name().to_owned());
+/// Looks into the partitions whose type is not yet told by the table, holds what is found against
+/// the policy, and makes those read-only that cannot be written.
+pub fn file_systems(
+    image: &Image,
+    dissected: &mut Dissected,
+    options: &Options,
+) -> Result<(), ContentsError> {
+    let mut partitions = std::mem::take(&mut dissected.partitions);
+    for partition in partitions.values_mut() {
+        if !dissected.single_file_system {
+            look_into(image.device(), partition, options)?;
         }
         let kind = partition.file_system.as_deref();
         if kind.is_some_and(|kind| READ_ONLY.contains(&kind)) {
@@ -150,17 +187,102 @@ pub fn file_systems(image: &Image, dissected: &mut Dissected) -> Result<(), Prob
         }
         partition.grow &= partition.writable;
     }
+    dissected.partitions = partitions;
+    if dissected.single_file_system {
+        return Ok(());
+    }
+    for partition in dissected.partitions.values() {
+        policy::check_contents(dissected, &options.policy, partition)?;
+    }
     Ok(())
+}
+
+/// What one partition holds: as the policy or the caller says, or as its first bytes do.
+fn look_into(
+    device: &dyn BlockDevice,
+    partition: &mut Partition,
+    options: &Options,
+) -> Result<(), ProbeError> {
+    let designator = partition.designator;
+    if partition.file_system.is_some() {
+        return Ok(());
+    }
+    let said = options.policy.file_system(designator);
+    let forced = options.file_systems.forced.get(&designator);
+    if let Some(said) = said.or(forced.map(String::as_str)) {
+        partition.file_system = Some(said.to_owned());
+        return Ok(());
+    }
+    let place = format!("partition {designator}");
+    let Some(found) = identify(device, partition.extent, &options.file_systems, &place)? else {
+        return Ok(());
+    };
+    partition.encryption = encryption(device, partition.extent, found.kind, &place)?;
+    partition.file_system = Some(found.kind.name().to_owned());
+    Ok(())
+}
+
+/// How a LUKS volume is encrypted; `None` where it is none.
+fn encryption(
+    device: &dyn BlockDevice,
+    part: Extent,
+    kind: magic::Kind,
+    place: &str,
+) -> Result<Option<Encryption>, ProbeError> {
+    if !matches!(kind, magic::Kind::Luks1 | magic::Kind::Luks2) {
+        return Ok(None);
+    }
+    let damaged = |source| ProbeError::Luks {
+        place: place.to_owned(),
+        source,
+    };
+    let binary = read(device, part, Bytes::new(LUKS_HEADER))?;
+    let header = LuksHeader::parse(&binary).map_err(damaged)?;
+    let area = match &header {
+        // At most 4 MiB: anything else is no header.
+        Some(LuksHeader::V2(header)) => read(device, part, header.header_size)?,
+        _ => binary,
+    };
+    match Cipher::parse(&area).map_err(damaged)? {
+        Some(cipher) if cipher.authenticated => Ok(Some(Encryption::WithIntegrity)),
+        Some(_) => Ok(Some(Encryption::Luks)),
+        None => Ok(None),
+    }
+}
+
+/// The first `size` bytes of a part, or what there is of it.
+fn read(device: &dyn BlockDevice, part: Extent, size: Bytes) -> Result<Vec<u8>, DeviceError> {
+    let size = size.min(part.size).get();
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
+    device.read_exact_at(&mut bytes, part.start)?;
+    Ok(bytes)
 }
 
 /// Whether a whole image can be this: a file system or LUKS volume.
 fn is_volume(kind: magic::Kind) -> bool {
     use magic::Kind::{
-        Btrfs, Erofs, Exfat, Ext2, Ext3, Ext4, F2fs, Luks1, Luks2, Squashfs, Vfat, Xfs,
+        Bcachefs, Btrfs, Cramfs, Erofs, Exfat, Ext2, Ext3, Ext4, F2fs, Iso9660, Jfs, Luks1, Luks2,
+        Ntfs, Squashfs, Vfat, Xfs,
     };
     matches!(
         kind,
-        Btrfs | Erofs | Ext2 | Ext3 | Ext4 | Exfat | F2fs | Luks1 | Luks2 | Squashfs | Vfat | Xfs
+        Bcachefs
+            | Btrfs
+            | Cramfs
+            | Erofs
+            | Exfat
+            | Ext2
+            | Ext3
+            | Ext4
+            | F2fs
+            | Iso9660
+            | Jfs
+            | Luks1
+            | Luks2
+            | Ntfs
+            | Squashfs
+            | Vfat
+            | Xfs
     )
 }
 
@@ -184,6 +306,7 @@ fn gpt_partitions(table: &Table, size: Bytes) -> Vec<Found> {
             label,
             attributes: entry.attributes,
             extent: fits(entry)?,
+            signs: None,
         })
     };
     table.slots().iter().filter_map(found).collect()
@@ -226,6 +349,7 @@ fn mbr_partitions(device: &dyn BlockDevice) -> Result<Option<Vec<Found>>, ProbeE
             label: None,
             attributes: 0,
             extent,
+            signs: None,
         });
     }
     Ok(Some(found))
@@ -235,12 +359,14 @@ fn mbr_partitions(device: &dyn BlockDevice) -> Result<Option<Vec<Found>>, ProbeE
 fn identify(
     device: &dyn BlockDevice,
     part: Extent,
+    file_systems: &FileSystems,
     place: &str,
 ) -> Result<Option<magic::Found>, ProbeError> {
-    let found = magic::probe(part.size, &mut |offset, buffer| {
+    let mut found = magic::probe(part.size, &mut |offset, buffer| {
         let at = part.start.saturating_add(Bytes::new(offset));
         device.read_exact_at(buffer, at)
     })?;
+    found.retain(|one| one.kind.is_table() || file_systems.looks_for(one.kind));
     match magic::identify(&found) {
         Ok(one) => Ok(one.cloned()),
         Err(source) => Err(ProbeError::Ambiguous {

@@ -1,13 +1,17 @@
 //! Finds the root hash of an image: given, in the signature partition, or in the partitions' UUIDs.
 
+use std::path::PathBuf;
+
 use image_specs::partition::{Designator, VerityRole};
 use image_specs::signature::{MAX_SIZE, VeritySignature, VeritySignatureError};
-use image_specs::units::Bytes;
+use image_specs::units::Extent;
 use veritysetup::RootHash;
 use veritysetup::signature::{Signature, SignatureError};
 
-use crate::assign::{Dissected, Options, Partition};
+use crate::assign::{Dissected, Partition};
 use crate::open::Image;
+use crate::options::{Options, VeritySettings};
+use crate::probe::{Content, Probed};
 
 /// A root hash and what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +27,10 @@ pub struct Verity {
     pub signature: Option<Signature>,
     /// The SHA-256 of the signer's certificate, as the signature partition says.
     pub fingerprint: Option<[u8; 32]>,
+    /// Signatures of the same hash by others; any that is good is enough.
+    pub more: Vec<Signature>,
+    /// The file with the hash tree, where no partition has it.
+    pub tree: Option<PathBuf>,
 }
 
 /// Where a root hash is from.
@@ -79,29 +87,53 @@ pub enum VerityError {
     },
 }
 
+impl Verity {
+    /// Every signature, the compatible one first.
+    pub fn signatures(&self) -> impl Iterator<Item = &Signature> {
+        self.signature.iter().chain(&self.more)
+    }
+
+    fn given(settings: &VeritySettings, designator: Designator) -> Option<Self> {
+        Some(Self {
+            designator,
+            root_hash: settings.root_hash.clone()?,
+            origin: Origin::Given,
+            signature: settings.signature.clone(),
+            fingerprint: None,
+            more: Vec::new(),
+            tree: None,
+        })
+    }
+}
+
 /// Finds the root hash; `None` where no partition has a hash tree. Data with one is not written to.
 pub fn find(
     image: &Image,
     dissected: &Dissected,
     options: &Options,
 ) -> Result<Option<Verity>, VerityError> {
-    let Some((data, hash)) = pair(dissected) else {
+    let (settings, rules) = (&options.verity, &options.rules);
+    if dissected.single_file_system {
+        let given = Verity::given(settings, Designator::Root);
+        return Ok(given
+            .filter(|_| settings.covers_root())
+            .map(|given| Verity {
+                tree: settings.tree.clone(),
+                ..given
+            }));
+    }
+    let Some((data, hash)) = pair(dissected).filter(|_| rules.verity) else {
         return Ok(None);
     };
-    let given = options.root_hash.as_ref().map(|given| Verity {
-        designator: data.designator,
-        root_hash: given.hash.clone(),
-        origin: Origin::Given,
-        signature: given.signature.clone(),
-        fingerprint: None,
-    });
+    let given = Verity::given(settings, data.designator);
     if given
         .as_ref()
-        .is_some_and(|known| known.signature.is_some())
+        .is_some_and(|given| given.signature.is_some())
     {
         return Ok(given);
     }
-    if let Some(signature) = dissected.verity_member(data.designator, VerityRole::Signature) {
+    let signature = dissected.verity_member(data.designator, VerityRole::Signature);
+    if let Some(signature) = signature.filter(|_| rules.embedded_hash) {
         let found = embedded(image, data.designator, signature)?;
         if let Some(given) = given.filter(|given| given.root_hash != found.root_hash) {
             return Err(VerityError::OtherHash {
@@ -112,7 +144,30 @@ pub fn find(
         }
         return Ok(Some(found));
     }
-    Ok(given.or_else(|| from_uuids(data, hash)))
+    Ok(given.or_else(|| from_uuids(data, hash).filter(|_| rules.guess_hash)))
+}
+
+/// Reads which root hash each signature partition is of, where only those of one hash will do.
+pub(crate) fn read_signed_hashes(
+    image: &Image,
+    probed: &mut Probed,
+    options: &Options,
+) -> Result<(), VerityError> {
+    let Content::Partitions(found) = &mut probed.content else {
+        return Ok(());
+    };
+    if options.verity.root_hash.is_none() || !options.rules.verity {
+        return Ok(());
+    }
+    let set = options.verity.data().verity_sibling(VerityRole::Signature);
+    for partition in found.iter_mut().filter(|one| one.kind.designator == set) {
+        let Some(designator) = partition.kind.designator else {
+            continue;
+        };
+        let text = read_text(image, designator, partition.extent)?;
+        partition.signs = Some(RootHash::new(text.root_hash));
+    }
+    Ok(())
 }
 
 /// The partition with a hash tree, and the tree.
@@ -132,32 +187,38 @@ fn embedded(
     partition: &Partition,
 ) -> Result<Verity, VerityError> {
     let place = partition.designator;
-    let size = partition.extent.size.get();
-    let length = usize::try_from(size)
-        .ok()
-        .filter(|length| *length <= MAX_SIZE)
-        .ok_or(VerityError::Size {
+    let text = read_text(image, place, partition.extent)?;
+    let signature = |der: Vec<u8>| {
+        Signature::from_der(der).map_err(|source| VerityError::Signature {
             partition: place,
-            size,
-        })?;
-    let mut bytes = vec![0; length];
-    let start: Bytes = partition.extent.start;
-    image.device().read_exact_at(&mut bytes, start)?;
-    let text = VeritySignature::parse(&bytes).map_err(|source| VerityError::Text {
-        partition: place,
-        source,
-    })?;
-    let signature = Signature::from_der(text.signature);
+            source,
+        })
+    };
+    let more = text.more.into_iter().map(|more| signature(more.signature));
     Ok(Verity {
         designator,
         root_hash: RootHash::new(text.root_hash),
         origin: Origin::Embedded,
-        signature: Some(signature.map_err(|source| VerityError::Signature {
-            partition: place,
-            source,
-        })?),
+        more: more.collect::<Result<_, _>>()?,
+        signature: Some(signature(text.signature)?),
         fingerprint: text.fingerprint,
+        tree: None,
     })
+}
+
+fn read_text(
+    image: &Image,
+    partition: Designator,
+    extent: Extent,
+) -> Result<VeritySignature, VerityError> {
+    let size = extent.size.get();
+    let length = usize::try_from(size)
+        .ok()
+        .filter(|length| *length <= MAX_SIZE)
+        .ok_or(VerityError::Size { partition, size })?;
+    let mut bytes = vec![0; length];
+    image.device().read_exact_at(&mut bytes, extent.start)?;
+    VeritySignature::parse(&bytes).map_err(|source| VerityError::Text { partition, source })
 }
 
 fn from_uuids(data: &Partition, hash: &Partition) -> Option<Verity> {
@@ -168,5 +229,7 @@ fn from_uuids(data: &Partition, hash: &Partition) -> Option<Verity> {
         origin: Origin::Uuids,
         signature: None,
         fingerprint: None,
+        more: Vec::new(),
+        tree: None,
     })
 }

@@ -78,6 +78,7 @@ impl Parts {
             root_hash: root.as_bytes().to_vec(),
             fingerprint: None,
             signature: signer.sign(root).unwrap().as_der().to_vec(),
+            more: Vec::new(),
         };
         text.to_partition(PARTITION_SIZE).unwrap()
     }
@@ -298,7 +299,7 @@ fn the_layout_has_every_byte_between_the_tables() {
     let parts = Parts::new();
     let path = parts.usual();
     let image = dissect::Image::open(&path, None).unwrap();
-    let probed = dissect::probe::probe(&image).unwrap();
+    let probed = dissect::probe::probe(&image, &options().file_systems).unwrap();
     let table = probed.table.unwrap();
     let layout = layout(&table, probed.size);
     assert_eq!(layout.findings, []);

@@ -15,7 +15,6 @@ use blockdev::table::{Commit, commit};
 use blockdev::{BlockDevice, MemoryDevice};
 use dissect::{Options, check};
 use image_specs::arch::Architecture;
-use image_specs::filter::ImageFilter;
 use image_specs::gpt::{Entry, Label, Table};
 use image_specs::identity::{Seed, verity_pair};
 use image_specs::partition::PartitionType;
@@ -62,11 +61,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((file, path)) = in_memory(&image) else {
         return;
     };
-    let options = Options {
-        native: ARCH,
-        filter: ImageFilter::default(),
-        root_hash: None,
-    };
+    let options = Options::new(ARCH);
     match dissect::dissect(&path, &options) {
         Ok((image, dissected)) => {
             let _ = dissect::report::Report::new(&dissected).rows();
@@ -160,6 +155,7 @@ fn build() -> Result<Vec<u8>, Box<dyn std::error::Error>> {
         root_hash: root.as_bytes().to_vec(),
         fingerprint: Some([5; 32]),
         signature: SIGNATURE.to_vec(),
+        more: Vec::new(),
     };
     disk.write_all_at(signature.to_json().as_bytes(), extents[2].start)?;
     let mut table = Table::new(Uuid::from_u128(1), SectorSize::S512, size)?;

@@ -1,5 +1,5 @@
 //! The binary header of LUKS (version 1, and the first 4096 bytes of version 2): enough to tell what
-//! a partition holds. The JSON area is not read here.
+//! a partition holds, and what its JSON area says about the encryption.
 //!
 //! Invariant: a parsed version 2 header has a size that a reader may allocate. Pure.
 
@@ -8,6 +8,10 @@ use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::units::Bytes;
+
+mod cipher;
+
+pub use cipher::Cipher;
 
 const MAGIC: [u8; 6] = *b"LUKS\xba\xbe";
 const SECOND_MAGIC: [u8; 6] = *b"SKUL\xba\xbe";
@@ -114,6 +118,15 @@ pub enum LuksError {
     /// The checksum does not fit.
     #[error("the LUKS header's checksum is wrong; the header is damaged")]
     Checksum,
+    /// The JSON area cannot be read.
+    #[error("the LUKS header's JSON area is damaged: {0}")]
+    Json(String),
+    /// The JSON area speaks of no data.
+    #[error("the LUKS header lists no segment of data")]
+    NoSegment,
+    /// Something is not encrypted.
+    #[error("the LUKS header asks for the null cipher: nothing would be encrypted")]
+    NullCipher,
 }
 
 impl LuksHeader {

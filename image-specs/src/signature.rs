@@ -10,6 +10,9 @@ use serde_json::{Map, Value};
 /// The most that is parsed, with padding.
 pub const MAX_SIZE: usize = 4 * 1024 * 1024;
 
+/// The most signatures that are taken besides the first.
+pub const MAX_MORE: usize = 64;
+
 /// The size of a signature partition that repart makes.
 pub const PARTITION_SIZE: usize = 16384;
 
@@ -21,6 +24,17 @@ pub struct VeritySignature {
     /// SHA-256 of the signer's certificate (DER), if it is told.
     pub fingerprint: Option<[u8; 32]>,
     /// The detached PKCS#7 signature of the root hash's hex text, as DER; not empty.
+    pub signature: Vec<u8>,
+    /// Signatures of the same root hash by others, which systemd passes over.
+    pub more: Vec<MoreSignature>,
+}
+
+/// One more signature of a root hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoreSignature {
+    /// SHA-256 of the signer's certificate (DER), if it is told.
+    pub fingerprint: Option<[u8; 32]>,
+    /// A PKCS#7 signature as the first one is.
     pub signature: Vec<u8>,
 }
 
@@ -41,6 +55,8 @@ pub enum VeritySignatureError {
     Missing(&'static str),
     #[error("the verity signature has a {0:?} that is not {1}")]
     Value(&'static str, &'static str),
+    #[error("the verity signature's {SIGNATURES:?} is no list of at most {MAX_MORE} objects")]
+    More,
     #[error("the verity signature takes {0} bytes, more than the partition's {1}")]
     NoRoom(usize, usize),
 }
@@ -48,6 +64,7 @@ pub enum VeritySignatureError {
 const ROOT_HASH: &str = "rootHash";
 const FINGERPRINT: &str = "certificateFingerprint";
 const SIGNATURE: &str = "signature";
+const SIGNATURES: &str = "signatures";
 const MAX_HASH: usize = 128;
 
 impl VeritySignature {
@@ -62,15 +79,12 @@ impl VeritySignature {
         };
         let root_hash = decode_hex(&fields, ROOT_HASH, MAX_HASH)?
             .ok_or(VeritySignatureError::Missing(ROOT_HASH))?;
-        let fingerprint = decode_hex(&fields, FINGERPRINT, 32)?.map(TryInto::try_into);
-        let encoded = text(&fields, SIGNATURE)?.ok_or(VeritySignatureError::Missing(SIGNATURE))?;
-        let signature = STANDARD.decode(encoded).ok().filter(|der| !der.is_empty());
+        let (fingerprint, signature) = signed(&fields)?;
         Ok(Self {
             root_hash,
-            fingerprint: fingerprint.transpose().map_err(|_| {
-                VeritySignatureError::Value(FINGERPRINT, "the hex digits of a SHA-256 digest")
-            })?,
-            signature: signature.ok_or(VeritySignatureError::Value(SIGNATURE, "base64 text"))?,
+            fingerprint,
+            signature,
+            more: more(&fields)?,
         })
     }
 
@@ -78,13 +92,15 @@ impl VeritySignature {
     pub fn to_json(&self) -> String {
         let mut fields = Map::new();
         fields.insert(ROOT_HASH.to_owned(), hex::encode(&self.root_hash).into());
-        if let Some(fingerprint) = self.fingerprint {
-            fields.insert(FINGERPRINT.to_owned(), hex::encode(fingerprint).into());
+        insert(&mut fields, self.fingerprint, &self.signature);
+        if !self.more.is_empty() {
+            let more = self.more.iter().map(|one| {
+                let mut fields = Map::new();
+                insert(&mut fields, one.fingerprint, &one.signature);
+                Value::Object(fields)
+            });
+            fields.insert(SIGNATURES.to_owned(), more.collect());
         }
-        fields.insert(
-            SIGNATURE.to_owned(),
-            STANDARD.encode(&self.signature).into(),
-        );
         Value::Object(fields).to_string()
     }
 
@@ -97,6 +113,45 @@ impl VeritySignature {
         bytes.resize(size, 0);
         Ok(bytes)
     }
+}
+
+fn insert(fields: &mut Map<String, Value>, fingerprint: Option<[u8; 32]>, signature: &[u8]) {
+    if let Some(fingerprint) = fingerprint {
+        fields.insert(FINGERPRINT.to_owned(), hex::encode(fingerprint).into());
+    }
+    fields.insert(SIGNATURE.to_owned(), STANDARD.encode(signature).into());
+}
+
+/// A fingerprint, where there is one, and a signature.
+fn signed(
+    fields: &Map<String, Value>,
+) -> Result<(Option<[u8; 32]>, Vec<u8>), VeritySignatureError> {
+    let fingerprint = decode_hex(fields, FINGERPRINT, 32)?.map(TryInto::try_into);
+    let encoded = text(fields, SIGNATURE)?.ok_or(VeritySignatureError::Missing(SIGNATURE))?;
+    let signature = STANDARD.decode(encoded).ok().filter(|der| !der.is_empty());
+    Ok((
+        fingerprint.transpose().map_err(|_| {
+            VeritySignatureError::Value(FINGERPRINT, "the hex digits of a SHA-256 digest")
+        })?,
+        signature.ok_or(VeritySignatureError::Value(SIGNATURE, "base64 text"))?,
+    ))
+}
+
+fn more(fields: &Map<String, Value>) -> Result<Vec<MoreSignature>, VeritySignatureError> {
+    let list = match fields.get(SIGNATURES) {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Array(list)) if list.len() <= MAX_MORE => list,
+        Some(_) => return Err(VeritySignatureError::More),
+    };
+    let one = |value: &Value| {
+        let fields = value.as_object().ok_or(VeritySignatureError::More)?;
+        let (fingerprint, signature) = signed(fields)?;
+        Ok(MoreSignature {
+            fingerprint,
+            signature,
+        })
+    };
+    list.iter().map(one).collect()
 }
 
 fn without_padding(bytes: &[u8]) -> Result<&[u8], VeritySignatureError> {
@@ -148,9 +203,13 @@ mod tests {
             root_hash: vec![0xab; 4],
             fingerprint: Some([1; 32]),
             signature: b"der".to_vec(),
+            more: vec![MoreSignature {
+                fingerprint: None,
+                signature: b"other".to_vec(),
+            }],
         };
         let json = format!(
-            r#"{{"rootHash":"abababab","certificateFingerprint":"{}","signature":"ZGVy"}}"#,
+            r#"{{"rootHash":"abababab","certificateFingerprint":"{}","signature":"ZGVy","signatures":[{{"signature":"b3RoZXI="}}]}}"#,
             "01".repeat(32)
         );
         assert_eq!(signature.to_json(), json);
@@ -189,6 +248,18 @@ mod tests {
                 br#"{"rootHash":"ab","certificateFingerprint":"ab","signature":"ZGVy"}"#,
                 "\"certificateFingerprint\" that is not",
             ),
+            (
+                br#"{"rootHash":"ab","signature":"ZGVy","signatures":{}}"#,
+                "\"signatures\" is no list",
+            ),
+            (
+                br#"{"rootHash":"ab","signature":"ZGVy","signatures":["ZGVy"]}"#,
+                "\"signatures\" is no list",
+            ),
+            (
+                br#"{"rootHash":"ab","signature":"ZGVy","signatures":[{}]}"#,
+                "no text \"signature\"",
+            ),
             (b"{}\0x", "after a NUL byte at 2"),
             (&[b' '; MAX_SIZE + 1], "at most 4 MiB"),
             (&[b'['; 4096], "no JSON text"),
@@ -204,8 +275,14 @@ mod tests {
             root_hash in prop::collection::vec(any::<u8>(), 1..=MAX_HASH),
             fingerprint in any::<Option<[u8; 32]>>(),
             signature in prop::collection::vec(any::<u8>(), 1..3000),
+            others in prop::collection::vec((any::<Option<[u8; 32]>>(), any::<[u8; 9]>()), 0..4),
         ) {
-            let made = VeritySignature { root_hash, fingerprint, signature };
+            let more = others.into_iter().map(|(fingerprint, signature)| MoreSignature {
+                fingerprint,
+                signature: signature.to_vec(),
+            });
+            let more = more.collect();
+            let made = VeritySignature { root_hash, fingerprint, signature, more };
             let partition = made.to_partition(PARTITION_SIZE).unwrap();
             prop_assert_eq!(VeritySignature::parse(&partition).unwrap(), made);
         }

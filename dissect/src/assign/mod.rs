@@ -5,51 +5,25 @@
 //! wins, then, for root and usr and their verity partitions, the newest label, then the first.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use image_specs::arch::Architecture;
-use image_specs::filter::ImageFilter;
-use image_specs::identity;
-use image_specs::partition::{
-    Designator, FLAG_GROW_FILE_SYSTEM, FLAG_NO_AUTO, FLAG_READ_ONLY, VerityRole,
-};
+use image_specs::gpt::Table;
+use image_specs::partition::{Designator, VerityRole};
 use image_specs::units::{Bytes, Extent, SectorSize};
 use image_specs::version;
 use uuid::Uuid;
 use veritysetup::RootHash;
-use veritysetup::signature::Signature;
 
-use crate::probe::{Content, Found, Probed};
+use crate::options::Options;
+use crate::policy::{self, Encryption, Refused, State};
+use crate::probe::{Content, Probed};
 use crate::verity::Verity;
 
-/// The attribute bit by which firmware is told to leave an ESP alone.
-const FLAG_NO_BLOCK_IO: u64 = 1 << 1;
+mod wanted;
 
-/// The label of a place that waits for an update.
-const EMPTY_LABEL: &str = "_empty";
-
-/// What an image is held against.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The architecture to prefer.
-    pub native: Architecture,
-    /// Which labels each designator must have.
-    pub filter: ImageFilter,
-    /// The root hash that the image must have.
-    pub root_hash: Option<GivenHash>,
-}
-
-/// A root hash from outside of the image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GivenHash {
-    /// `Root` or `Usr`.
-    pub designator: Designator,
-    /// The hash.
-    pub hash: RootHash,
-    /// Its signature, where there is one.
-    pub signature: Option<Signature>,
-}
+use wanted::Wanted;
 
 /// What is in an image.
 #[derive(Clone, Debug)]
@@ -65,8 +39,14 @@ pub struct Dissected {
     pub uuid: Option<Uuid>,
     /// Whether there is no partition table: the root partition is the whole image.
     pub single_file_system: bool,
+    /// The GPT, where there is one.
+    pub table: Option<Table>,
     /// The partitions that are used, by purpose.
     pub partitions: BTreeMap<Designator, Partition>,
+    /// Partitions that would do as well, but are not as good as those that are used, in table order.
+    pub passed_over: Vec<Partition>,
+    /// What is there and the policy leaves unused.
+    pub unused: BTreeSet<Designator>,
     /// The root hash, where one is known.
     pub verity: Option<Verity>,
 }
@@ -87,8 +67,12 @@ pub struct Partition {
     pub label: Option<String>,
     /// The architecture that its type is bound to.
     pub architecture: Option<Architecture>,
+    /// All GPT attribute bits.
+    pub attributes: u64,
     /// What it holds, as blkid names it.
     pub file_system: Option<String>,
+    /// How it is encrypted, where it is.
+    pub encryption: Option<Encryption>,
     /// Whether it may be written to.
     pub writable: bool,
     /// Whether its file system is to grow when it is mounted.
@@ -139,48 +123,74 @@ pub enum AssignError {
     /// The given root hash cannot name partitions.
     #[error("root hash {0} is too short, or half of it is zero")]
     UnusableHash(RootHash),
+    /// A verity set was asked for that the image does not have.
+    #[error("a verity set of {0} was asked for, but there is no {0} partition")]
+    NoSuchSet(Designator),
+    /// There is a table, but a hash tree in a file of its own is for one file system.
+    #[error(
+        "the image has a partition table; the hash tree {} can only be for an image that is one \
+         file system (set SYSTEMD_DISSECT_VERITY_SIDECAR=0 if it is there by chance)",
+        .0.display()
+    )]
+    TreeWithTable(PathBuf),
+    /// Only a GPT was allowed.
+    #[error("the image has no GPT, and nothing else was allowed")]
+    NoGpt,
+    /// One file system is in the image, but a table was to be there.
+    #[error("the image is one file system; a partition table was to be there")]
+    NoTable,
+    /// The file system's label is none that the filter takes: images without a table have none.
+    #[error("the image filter asks for a label of root, but an image without a table has none")]
+    Filtered,
+    /// There is no root.
+    #[error("there is no partition that could be the root file system")]
+    NoRoot,
+    /// No partition is of a known type.
+    #[error("the image has a partition table, but no partition in it is of a known type")]
+    Empty,
+    /// The policy says no.
+    #[error(transparent)]
+    Policy(#[from] Refused),
 }
 
 /// Decides what each partition is for.
-pub fn assign(probed: &Probed, options: &Options) -> Result<Dissected, AssignError> {
-    let mut partitions = BTreeMap::new();
-    let mut generic = Vec::new();
-    if let Content::Partitions(found) = &probed.content {
-        let wanted = Wanted::new(options)?;
-        for partition in found.iter().filter_map(|found| wanted.take(found)) {
-            if partition.designator == Designator::LinuxGeneric {
-                generic.push(partition);
-            } else {
-                keep_better(&mut partitions, partition, options.native);
-            }
-        }
-        take_generic(&mut partitions, generic, options)?;
-        check(&partitions, options)?;
-    }
-    if let Content::FileSystem { kind, .. } = &probed.content {
-        let root = single(probed.size, kind);
-        partitions.insert(root.designator, root);
-    }
-    Ok(Dissected {
-        path: probed.path.clone(),
+pub fn assign(probed: Probed, options: &Options) -> Result<Dissected, AssignError> {
+    let mut dissected = Dissected {
+        path: probed.path,
         size: probed.size,
         sector_size: probed.sector_size,
         uuid: probed.uuid,
         single_file_system: matches!(probed.content, Content::FileSystem { .. }),
-        partitions,
+        table: None,
+        partitions: BTreeMap::new(),
+        passed_over: Vec::new(),
+        unused: BTreeSet::new(),
         verity: None,
-    })
-}
-
-impl Options {
-    /// No filter, no root hash.
-    pub fn new(native: Architecture) -> Self {
-        Self {
-            native,
-            filter: ImageFilter::default(),
-            root_hash: None,
+    };
+    match &probed.content {
+        Content::FileSystem { kind, encryption } => {
+            let root = single(probed.size, kind, *encryption, options)?;
+            dissected.partitions.insert(root.designator, root);
+        }
+        Content::Partitions(found) => {
+            let wanted = Wanted::new(options)?;
+            if options.rules.only_gpt && probed.table.is_none() {
+                return Err(AssignError::NoGpt);
+            }
+            if let Some(tree) = &options.verity.tree {
+                return Err(AssignError::TreeWithTable(tree.clone()));
+            }
+            let partitions = found.iter().filter_map(|found| wanted.take(found));
+            dissected.choose(partitions.collect(), options)?;
+            dissected.check(options)?;
+            policy::check_table(&dissected, &options.policy)?;
+            if dissected.partitions.is_empty() && !options.rules.allow_empty {
+                return Err(AssignError::Empty);
+            }
         }
     }
+    dissected.table = probed.table;
+    Ok(dissected)
 }
 
 impl Dissected {
@@ -190,138 +200,156 @@ impl Dissected {
         of(Designator::Root).or_else(|| of(Designator::Usr))
     }
 
+    /// The given member of the verity set that `designator` belongs to.
+    pub fn verity_member(&self, designator: Designator, role: VerityRole) -> Option<&Partition> {
+        self.partitions.get(&designator.verity_sibling(role)?)
+    }
+
+    /// Every partition that could be used as `designator`, the one that is used first.
+    pub fn versions(&self, designator: Designator) -> impl Iterator<Item = &Partition> {
+        let rest = self.passed_over.iter();
+        let rest = rest.filter(move |one| one.designator == designator);
+        self.partitions.get(&designator).into_iter().chain(rest)
+    }
+
     /// Sets the root hash; data with one is not written to.
     pub(crate) fn take_verity(&mut self, verity: Option<Verity>) {
         let data = verity.as_ref().map(|verity| verity.designator);
         if let Some(data) = data.and_then(|data| self.partitions.get_mut(&data)) {
             data.writable = false;
+            data.grow = false;
         }
         self.verity = verity;
     }
 
-    /// The given member of the verity set that `designator` belongs to.
-    pub fn verity_member(&self, designator: Designator, role: VerityRole) -> Option<&Partition> {
-        self.partitions.get(&designator.verity_sibling(role)?)
-    }
-}
-
-/// What partitions must be like to be looked at.
-struct Wanted<'a> {
-    options: &'a Options,
-    /// Whose UUIDs the root hash decides, and the UUIDs.
-    verity: Option<(Designator, (Uuid, Uuid))>,
-}
-
-impl<'a> Wanted<'a> {
-    fn new(options: &'a Options) -> Result<Self, AssignError> {
-        let pair = |given: &GivenHash| {
-            let pair = identity::verity_pair(given.hash.as_bytes());
-            pair.filter(|(data, hash)| !data.is_nil() && !hash.is_nil())
-                .map(|pair| (given.designator, pair))
-                .ok_or_else(|| AssignError::UnusableHash(given.hash.clone()))
-        };
-        let verity = options.root_hash.as_ref().map(pair).transpose()?;
-        Ok(Self { options, verity })
+    fn has(&self, designator: Designator) -> bool {
+        self.partitions.contains_key(&designator)
     }
 
-    /// The partition as it would be used; `None` where it is not for us.
-    fn take(&self, found: &Found) -> Option<Partition> {
-        let designator = found.kind.designator?;
-        let label = found.label.as_deref().unwrap_or_default();
-        let flags = found.attributes;
-        let esp = designator == Designator::Esp;
-        let skipped = label == EMPTY_LABEL
-            || designator == Designator::UserHome
-            || !self.passes(designator, label)
-            || (esp && flags & FLAG_NO_BLOCK_IO != 0)
-            || (!esp && flags & FLAG_NO_AUTO != 0)
-            || !self.fits_hash(designator, found.uuid);
-        if skipped {
-            return None;
+    /// Sorts partitions into those that are used, those that are not as good, and those that the
+    /// policy leaves alone.
+    fn choose(&mut self, found: Vec<Partition>, options: &Options) -> Result<(), AssignError> {
+        let mut generic = Vec::new();
+        for partition in found {
+            let designator = partition.designator;
+            if designator == Designator::LinuxGeneric {
+                generic.push(partition);
+            } else if options.policy.may_use(designator) {
+                self.keep_better(partition, options.native);
+            } else {
+                self.unused.insert(designator);
+            }
         }
-        let (writable, grow) = modes(designator, flags);
-        Some(Partition {
-            designator,
-            number: Some(found.number),
-            extent: found.extent,
-            uuid: found.uuid,
-            label: found.label.clone(),
-            architecture: found.kind.architecture,
-            file_system: forced_file_system(designator).map(str::to_owned),
-            writable,
-            grow: grow && writable,
-        })
+        self.take_generic(generic, options)
     }
 
-    fn passes(&self, designator: Designator, label: &str) -> bool {
-        let designator = match designator {
-            Designator::LinuxGeneric => Designator::Root,
-            other => other,
+    fn keep_better(&mut self, new: Partition, native: Architecture) {
+        let old = match self.partitions.get_mut(&new.designator) {
+            Some(old) if is_better(&new, old, native) => std::mem::replace(old, new),
+            Some(_) => new,
+            None => {
+                self.partitions.insert(new.designator, new);
+                return;
+            }
         };
-        self.options.filter.matches(designator, label)
+        self.passed_over.push(old);
+        self.passed_over.sort_by_key(|one| one.number);
     }
 
-    /// Whether the partition's UUID is the one that a given root hash asks for.
-    fn fits_hash(&self, designator: Designator, uuid: Option<Uuid>) -> bool {
-        let Some((set, (data, hash))) = self.verity else {
-            return true;
+    /// Makes the only generic partition the root, where nothing else is.
+    fn take_generic(
+        &mut self,
+        mut generic: Vec<Partition>,
+        options: &Options,
+    ) -> Result<(), AssignError> {
+        let usr_hash = options.verity.root_hash.is_some()
+            && options.verity.designator == Some(Designator::Usr);
+        let known = self.has(Designator::Root) || self.has(Designator::Usr);
+        if known || usr_hash || !options.rules.generic_root {
+            return Ok(());
+        }
+        if generic.len() > 1 {
+            return Err(AssignError::SeveralGeneric);
+        }
+        let Some(only) = generic.pop() else {
+            return Ok(());
         };
-        let ours = designator.verity_sibling(VerityRole::Data) == Some(set);
-        match designator.verity_role() {
-            Some(VerityRole::Data) => !ours || uuid == Some(data),
-            Some(VerityRole::Hash) => ours && uuid == Some(hash),
-            // Its JSON is held against the hash when it is read.
-            Some(VerityRole::Signature) => ours,
-            None => true,
+        if !options.policy.may_use(Designator::Root) {
+            self.unused.insert(Designator::Root);
+            return Ok(());
+        }
+        let root = Partition {
+            designator: Designator::Root,
+            // Its label says what it is as little as its type does.
+            label: None,
+            ..only
+        };
+        self.partitions.insert(Designator::Root, root);
+        Ok(())
+    }
+
+    /// What a set of partitions must be, once it is complete.
+    fn check(&self, options: &Options) -> Result<(), AssignError> {
+        self.check_pairs()?;
+        self.check_architectures()?;
+        let rules = &options.rules;
+        let root =
+            self.has(Designator::Root) || (rules.usr_without_root && self.has(Designator::Usr));
+        if rules.require_root && !root {
+            return Err(AssignError::NoRoot);
+        }
+        if self.has(Designator::RootVerity) && self.has(Designator::UsrVerity) {
+            return Err(AssignError::TwoVerity);
+        }
+        if self.has(Designator::RootVerity) && self.has(Designator::Usr) {
+            return Err(AssignError::VerityRootWithUsr);
+        }
+        match rules.verity {
+            true => self.check_settings(options),
+            false => Ok(()),
         }
     }
-}
 
-/// Whether the attribute bits let a partition be written and grown.
-fn modes(designator: Designator, flags: u64) -> (bool, bool) {
-    let known = designator.known_flags();
-    match designator {
-        Designator::Esp | Designator::Swap => (true, false),
-        Designator::LinuxGeneric => (
-            flags & FLAG_READ_ONLY == 0,
-            flags & FLAG_GROW_FILE_SYSTEM != 0,
-        ),
-        _ if matches!(
-            designator.verity_role(),
-            Some(VerityRole::Hash | VerityRole::Signature)
-        ) =>
-        {
-            (false, false)
+    fn check_pairs(&self) -> Result<(), AssignError> {
+        for (found, missing) in [
+            (Designator::RootVerity, Designator::Root),
+            (Designator::UsrVerity, Designator::Usr),
+            (Designator::RootVeritySig, Designator::RootVerity),
+            (Designator::UsrVeritySig, Designator::UsrVerity),
+        ] {
+            if self.has(found) && !self.has(missing) {
+                return Err(AssignError::Unpaired { found, missing });
+            }
         }
-        _ => (
-            flags & known & FLAG_READ_ONLY == 0,
-            flags & known & FLAG_GROW_FILE_SYSTEM != 0,
-        ),
+        Ok(())
     }
-}
 
-/// What a partition holds by its type alone.
-fn forced_file_system(designator: Designator) -> Option<&'static str> {
-    match designator {
-        Designator::Esp | Designator::Xbootldr => Some("vfat"),
-        _ => match designator.verity_role()? {
-            VerityRole::Data => None,
-            VerityRole::Hash => Some("DM_verity_hash"),
-            VerityRole::Signature => Some("verity_hash_signature"),
-        },
+    fn check_architectures(&self) -> Result<(), AssignError> {
+        let arch = |designator| self.partitions.get(&designator)?.architecture;
+        match (arch(Designator::Root), arch(Designator::Usr)) {
+            (Some(root), Some(usr)) if root != usr => Err(AssignError::Architectures { root, usr }),
+            _ => Ok(()),
+        }
     }
-}
 
-fn keep_better(
-    partitions: &mut BTreeMap<Designator, Partition>,
-    new: Partition,
-    native: Architecture,
-) {
-    let better = partitions
-        .get(&new.designator)
-        .is_none_or(|old| is_better(&new, old, native));
-    if better {
-        partitions.insert(new.designator, new);
+    /// Whether the verity set is there that the caller knows of.
+    fn check_settings(&self, options: &Options) -> Result<(), AssignError> {
+        let settings = &options.verity;
+        if let Some(asked) = settings.designator.filter(|asked| !self.has(*asked)) {
+            return Err(AssignError::NoSuchSet(asked));
+        }
+        let Some(hash) = &settings.root_hash else {
+            return Ok(());
+        };
+        let designator = settings.data();
+        let hashes = designator.verity_sibling(VerityRole::Hash);
+        match self.has(designator) && hashes.is_some_and(|hashes| self.has(hashes)) {
+            true => Ok(()),
+            false => Err(AssignError::NoSuchHash {
+                designator,
+                hash: hash.clone(),
+            }),
+        }
     }
 }
 
@@ -342,95 +370,43 @@ fn is_better(new: &Partition, old: &Partition, native: Architecture) -> bool {
     }
 }
 
-/// Makes the only generic partition the root, where nothing else is.
-fn take_generic(
-    partitions: &mut BTreeMap<Designator, Partition>,
-    generic: Vec<Partition>,
-    options: &Options,
-) -> Result<(), AssignError> {
-    let has = |designator| partitions.contains_key(&designator);
-    let usr_hash = options
-        .root_hash
-        .as_ref()
-        .is_some_and(|given| given.designator == Designator::Usr);
-    if has(Designator::Root) || has(Designator::Usr) || usr_hash {
-        return Ok(());
-    }
-    let mut generic = generic.into_iter();
-    match (generic.next(), generic.next()) {
-        (Some(_), Some(_)) => Err(AssignError::SeveralGeneric),
-        (Some(only), None) => {
-            let root = Partition {
-                designator: Designator::Root,
-                // Its label says what it is as little as its type does.
-                label: None,
-                ..only
-            };
-            partitions.insert(Designator::Root, root);
-            Ok(())
-        }
-        (None, _) => Ok(()),
-    }
-}
-
-/// What a set of partitions must be, once it is complete.
-fn check(
-    partitions: &BTreeMap<Designator, Partition>,
-    options: &Options,
-) -> Result<(), AssignError> {
-    let has = |designator| partitions.contains_key(&designator);
-    for (found, missing) in [
-        (Designator::RootVerity, Designator::Root),
-        (Designator::UsrVerity, Designator::Usr),
-        (Designator::RootVeritySig, Designator::RootVerity),
-        (Designator::UsrVeritySig, Designator::UsrVerity),
-    ] {
-        if has(found) && !has(missing) {
-            return Err(AssignError::Unpaired { found, missing });
-        }
-    }
-    let arch = |designator| partitions.get(&designator)?.architecture;
-    if let (Some(root), Some(usr)) = (arch(Designator::Root), arch(Designator::Usr))
-        && root != usr
-    {
-        return Err(AssignError::Architectures { root, usr });
-    }
-    if has(Designator::RootVerity) && has(Designator::UsrVerity) {
-        return Err(AssignError::TwoVerity);
-    }
-    if has(Designator::RootVerity) && has(Designator::Usr) {
-        return Err(AssignError::VerityRootWithUsr);
-    }
-    let Some(given) = &options.root_hash else {
-        return Ok(());
-    };
-    let members = [VerityRole::Data, VerityRole::Hash];
-    let complete = members.iter().all(|role| {
-        let sibling = given.designator.verity_sibling(*role);
-        sibling.is_some_and(has)
-    });
-    match complete {
-        true => Ok(()),
-        false => Err(AssignError::NoSuchHash {
-            designator: given.designator,
-            hash: given.hash.clone(),
-        }),
-    }
-}
-
 /// The root partition of an image without a table.
-fn single(size: Bytes, kind: &str) -> Partition {
-    Partition {
+fn single(
+    size: Bytes,
+    kind: &str,
+    encryption: Option<Encryption>,
+    options: &Options,
+) -> Result<Partition, AssignError> {
+    let rules = &options.rules;
+    if rules.only_gpt {
+        return Err(AssignError::NoGpt);
+    }
+    if !rules.generic_root && !rules.no_table {
+        return Err(AssignError::NoTable);
+    }
+    if !options.filter.matches(Designator::Root, "") {
+        return Err(AssignError::Filtered);
+    }
+    let root = Partition {
         designator: Designator::Root,
         number: None,
         extent: Extent::new(Bytes::ZERO, size),
         uuid: None,
         label: None,
         architecture: None,
+        attributes: 0,
         file_system: Some(kind.to_owned()),
-        writable: true,
+        encryption,
+        writable: !options.verity.covers_root(),
         grow: false,
-    }
+    };
+    let signed = options.verity.signature.is_some();
+    let tree = options.verity.covers_root().then_some(match signed {
+        true => State::Signed,
+        false => State::Verity,
+    });
+    policy::check_single(&options.policy, &root, tree)?;
+    Ok(root)
 }
 
 #[cfg(test)]

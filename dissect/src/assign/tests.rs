@@ -1,10 +1,14 @@
 //! Choices as systemd-dissect 262.1 makes them, observed on images with the same tables.
 
-use image_specs::partition::PartitionType;
+use image_specs::partition::{FLAG_GROW_FILE_SYSTEM, FLAG_NO_AUTO, FLAG_READ_ONLY, PartitionType};
 use uuid::Uuid;
 
 use super::*;
-use crate::probe::Kind;
+use crate::options::VeritySettings;
+use crate::probe::{Found, Kind};
+
+/// The bit by which firmware is told to leave an ESP alone.
+const FLAG_NO_BLOCK_IO: u64 = 1 << 1;
 
 const NATIVE: Architecture = Architecture::X86_64;
 
@@ -22,6 +26,7 @@ fn probed(lines: &[(&str, &str, u64)]) -> Probed {
             label: (!label.is_empty()).then(|| (*label).to_owned()),
             attributes: *attributes,
             extent: Extent::new(Bytes::mib(number.into()), Bytes::mib(1)),
+            signs: None,
         }
     });
     Probed {
@@ -35,7 +40,7 @@ fn probed(lines: &[(&str, &str, u64)]) -> Probed {
 }
 
 fn assigned(lines: &[(&str, &str, u64)], options: &Options) -> Result<String, AssignError> {
-    let dissected = assign(&probed(lines), options)?;
+    let dissected = assign(probed(lines), options)?;
     let describe = |one: &Partition| {
         let mode = if one.writable { "rw" } else { "ro" };
         let grow = if one.grow { "+" } else { "" };
@@ -168,11 +173,7 @@ fn a_root_hash_picks_its_pair() {
     let given = |data: u128, hash: u128| {
         let bytes = [data.to_be_bytes(), hash.to_be_bytes()].concat();
         Options {
-            root_hash: Some(GivenHash {
-                designator: Designator::Root,
-                hash: RootHash::new(bytes),
-                signature: None,
-            }),
+            verity: VeritySettings::of(Designator::Root, RootHash::new(bytes)),
             ..Options::new(NATIVE)
         }
     };

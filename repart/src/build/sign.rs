@@ -72,6 +72,7 @@ impl Signing {
             root_hash: root_hash.as_bytes().to_vec(),
             fingerprint: self.fingerprint,
             signature,
+            more: Vec::new(),
         }
         .to_json();
         if u64::try_from(text.len()).map_or(true, |length| length > room) {

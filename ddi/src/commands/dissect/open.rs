@@ -3,10 +3,10 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use dissect::assign::GivenHash;
-use dissect::{Dissected, Image, Options, check, probe};
+use dissect::{Dissected, Image, Options, VeritySettings, check};
 use image_specs::filter::ImageFilter;
 use image_specs::partition::Designator;
+use image_specs::policy::ImagePolicy;
 use veritysetup::RootHash;
 use veritysetup::signature::{Certificate, CertificateSource};
 
@@ -23,32 +23,31 @@ pub(super) struct Opened {
 
 /// Opens and dissects an image.
 pub(super) fn open(args: &DissectArgs, path: &Path) -> Result<Opened, Failure> {
-    let options = Options {
-        native: surroundings::architecture()?,
-        filter: args
-            .selection
-            .image_filter
-            .as_deref()
-            .unwrap_or_default()
-            .parse::<ImageFilter>()?,
-        root_hash: given_hash(args)?,
-    };
+    let options = options(args)?;
     let (image, dissected) = dissect::dissect(path, &options)?;
     Ok(Opened { image, dissected })
 }
 
-fn given_hash(args: &DissectArgs) -> Result<Option<GivenHash>, Failure> {
+fn options(args: &DissectArgs) -> Result<Options, Failure> {
+    let selection = &args.selection;
+    let filter = selection.image_filter.as_deref().unwrap_or_default();
+    let policy = selection.image_policy.as_deref().unwrap_or("*");
+    Ok(Options {
+        filter: filter.parse::<ImageFilter>()?,
+        policy: policy.parse::<ImagePolicy>()?,
+        verity: given_hash(args)?,
+        ..Options::new(surroundings::architecture()?)
+    })
+}
+
+fn given_hash(args: &DissectArgs) -> Result<VeritySettings, Failure> {
     let (designator, text) = match (&args.selection.root_hash, &args.selection.usr_hash) {
         (Some(text), _) => (Designator::Root, text),
         (None, Some(text)) => (Designator::Usr, text),
-        (None, None) => return Ok(None),
+        (None, None) => return Ok(VeritySettings::default()),
     };
     let hash: RootHash = text.parse()?;
-    Ok(Some(GivenHash {
-        designator,
-        hash,
-        signature: None,
-    }))
+    Ok(VeritySettings::of(designator, hash))
 }
 
 /// Everything that does not belong together; a signature or data that fails is an error.
@@ -57,11 +56,10 @@ pub(super) fn checks(
     image: &Image,
     dissected: &Dissected,
 ) -> Result<Vec<String>, Failure> {
-    let probed = probe::probe(image)?;
-    let table = probed
+    let table = dissected
         .table
         .iter()
-        .flat_map(|table| table.findings(probed.size));
+        .flat_map(|table| table.findings(dissected.size));
     let mut findings: Vec<String> = table.map(|finding| finding.to_string()).collect();
     findings.extend(check::findings(dissected).iter().map(ToString::to_string));
     if !args.verification.certificate.is_empty() {

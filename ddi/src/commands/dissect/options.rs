@@ -37,8 +37,9 @@ pub(crate) struct Selection {
     /// Labels that partitions must have, by designator
     #[arg(long, value_name = "FILTER")]
     pub(crate) image_filter: Option<String>,
-    #[arg(long, hide = true, value_name = "POLICY")]
-    image_policy: Option<String>,
+    /// Which partitions may, must or must not be used, and how protected
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) image_policy: Option<String>,
     #[arg(long, hide = true, value_name = "SIG", conflicts_with = "usr_hash_sig")]
     root_hash_sig: Option<String>,
     #[arg(long, hide = true, value_name = "SIG")]
@@ -114,7 +115,6 @@ impl Selection {
     /// Refuses what this version cannot do.
     pub(crate) fn refuse(&self) -> Result<(), Failure> {
         let asked = [
-            (self.image_policy.is_some(), "--image-policy="),
             (self.root_hash_sig.is_some(), "--root-hash-sig="),
             (self.usr_hash_sig.is_some(), "--usr-hash-sig="),
             (self.verity_data.is_some(), "--verity-data="),

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use dissect::Dissected;
 use dissect::layout::{self, Part};
 use dissect::report::Report;
-use dissect::{Dissected, Image, probe};
 use image_specs::units::Bytes;
 
 use super::DissectArgs;
@@ -27,7 +27,7 @@ pub(super) fn run(args: &DissectArgs, ui: &Ui, path: &Path) -> Result<Exit, Fail
     }
     ui.print(&header(&report))?;
     ui.print(&verity_line(args, &dissected))?;
-    ui.print(&disk(&image, ui.width())?)?;
+    ui.print(&disk(&dissected, ui.width()))?;
     ui.print(&mounts(&report, !args.output.no_legend))?;
     Ok(Exit::Ok)
 }
@@ -100,12 +100,11 @@ fn verity_line(args: &DissectArgs, dissected: &Dissected) -> String {
 }
 
 /// The whole disk, with what has no designator, too.
-fn disk(image: &Image, width: usize) -> Result<String, Failure> {
-    let probed = probe::probe(image)?;
-    let Some(table) = &probed.table else {
-        return Ok("\n".to_owned());
+fn disk(dissected: &Dissected, width: usize) -> String {
+    let Some(table) = &dissected.table else {
+        return "\n".to_owned();
     };
-    let parts = layout::layout(table, probed.size).parts;
+    let parts = layout::layout(table, dissected.size).parts;
     let spans: Vec<Span> = parts
         .iter()
         .map(|part| match part {
@@ -129,7 +128,7 @@ fn disk(image: &Image, width: usize) -> Result<String, Failure> {
             }
         })
         .collect();
-    Ok(format!("\n{}\n", map::draw(&spans, width, true)))
+    format!("\n{}\n", map::draw(&spans, width, true))
 }
 
 fn mounts(report: &Report, legend: bool) -> String {
