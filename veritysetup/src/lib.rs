@@ -1,10 +1,12 @@
-//! dm-verity without the kernel: hash trees, their checks, and signatures of root hashes.
+//! dm-verity: hash trees, their checks, signatures of root hashes, and the kernel's devices.
 //!
 //! `Params → Levels → RootHash`: [`tree::build`] reads data blocks once, with several threads and
 //! bounded memory, and writes the superblock and tree; [`verify::verify`] checks the same in whole;
-//! [`signature`] signs and checks root hashes as PKCS#7.
+//! [`signature`] signs and checks root hashes as PKCS#7; [`activate`] has the kernel check blocks as
+//! they are read.
 #![forbid(unsafe_code)]
 
+pub mod activate;
 pub mod hasher;
 pub mod io;
 pub mod levels;
