@@ -185,3 +185,51 @@ fn qemu_corrects_errors() {
         run("veritysetup", &["close", name]);
     }
 }
+
+/// A self-signed certificate that nobody trusts, and its key.
+fn stranger(folder: &Path) -> (PathBuf, PathBuf) {
+    let (key, pem) = (folder.join("stranger.key"), folder.join("stranger.pem"));
+    let request = "req -x509 -newkey rsa:2048 -nodes -subj /CN=stranger -keyout";
+    let mut arguments: Vec<&str> = request.split(' ').collect();
+    arguments.extend([text(&key), "-out", text(&pem)]);
+    run("openssl", &arguments);
+    (key, pem)
+}
+
+#[test]
+fn qemu_knows_whose_root_hashes_to_trust() {
+    let config = "/usr/lib/ssl/openssl.cnf";
+    testimages::in_guest!(
+        Guest::Qemu
+            .with(&["veritysetup", "openssl", config])
+            .secure_boot()
+    );
+    let folder = Path::new(guest::SCRATCH);
+    let image = folder.join("image");
+    fs::write(&image, vec![7; 1 << 20]).unwrap();
+    let (root, hash) = verity(folder, &image);
+    let text_file = folder.join("root");
+    fs::write(&text_file, &root).unwrap();
+    let cases = [
+        ("trusted", guest::trusted()),
+        ("stranger", stranger(folder)),
+    ];
+    for (name, (key, certificate)) in cases {
+        let signature = folder.join(name);
+        let sign = "cms -sign -nocerts -noattr -binary -outform der -in";
+        let mut arguments: Vec<&str> = sign.split(' ').collect();
+        arguments.extend([text(&text_file), "-out", text(&signature)]);
+        arguments.extend(["-inkey", text(&key), "-signer", text(&certificate)]);
+        run("openssl", &arguments);
+        let option = format!("--root-hash-signature={}", signature.display());
+        let opened = Command::new("veritysetup")
+            .args(["open", text(&image), name, text(&hash), &root, &option])
+            .output()
+            .unwrap();
+        assert_eq!(
+            opened.status.success(),
+            name == "trusted",
+            "{name}: {opened:?}"
+        );
+    }
+}

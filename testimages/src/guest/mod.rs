@@ -18,11 +18,13 @@
 
 mod cpio;
 mod disk;
+mod efi_variables;
 mod outcome;
 mod process;
 mod qemu;
 mod root;
 mod script;
+mod secure_boot;
 mod slot;
 mod uml;
 
@@ -55,7 +57,8 @@ pub enum Guest {
     /// An emulated PC with Debian's cloud kernel, ten seconds to boot, as root or as an ordinary user.
     ///
     /// Besides what User Mode Linux has there are root hash signatures and error correction for
-    /// dm-verity, and fs-verity. Two processors.
+    /// dm-verity, and fs-verity. Two processors. With [`Machine::secure_boot`] there is a key whose
+    /// root hash signatures it accepts.
     ///
     /// Its root is in memory and holds the test executable, busybox, and what [`Machine::with`]
     /// hands over.
@@ -107,6 +110,7 @@ pub struct Machine {
     guest: Guest,
     limit: Duration,
     files: Vec<PathBuf>,
+    secure_boot: bool,
 }
 
 impl From<Guest> for Machine {
@@ -115,6 +119,7 @@ impl From<Guest> for Machine {
             guest,
             limit: guest.default_limit(),
             files: Vec::new(),
+            secure_boot: false,
         }
     }
 }
@@ -133,6 +138,22 @@ impl Machine {
         let files = files.iter().map(|path| path.as_ref().to_owned());
         self.files.extend(files);
         self
+    }
+
+    /// Starts through UEFI firmware with Secure Boot, a minute rather than ten seconds. The kernel
+    /// trusts the certificate of [`trusted`] for root hash signatures, and is locked down. Only for
+    /// [`Guest::Qemu`].
+    ///
+    /// # Panics
+    ///
+    /// If this is another guest.
+    #[must_use]
+    pub fn secure_boot(self) -> Self {
+        assert_eq!(self.guest, Guest::Qemu, "only QEMU has firmware");
+        Self {
+            secure_boot: true,
+            ..self
+        }
     }
 
     /// Boots the guest, runs `command` (program and arguments) as root in the current folder and
@@ -172,6 +193,12 @@ pub fn within(machine: impl Into<Machine>, marker: &str) -> bool {
     println!("{}", outcome.output);
     outcome.assert_test_passed();
     false
+}
+
+/// The key whose signatures the kernel of a guest with [`Machine::secure_boot`] accepts, and its
+/// certificate (both PEM): where they lie here, be that in the guest or outside.
+pub fn trusted() -> (PathBuf, PathBuf) {
+    qemu::trusted()
 }
 
 /// `name` of `crate::name::marker`: what the test harness calls the function around the marker.

@@ -7,12 +7,28 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use super::outcome::{Marks, Outcome};
-use super::{Machine, disk, process, root, script};
+use super::secure_boot::Keys;
+use super::{Guest, Machine, disk, process, root, script};
 
 /// Modules that are there; the first ones are loaded, the others by the kernel when it needs them.
 const MODULES: &str = "virtio_pci virtio_blk loop dm-mod dm-verity dm-crypt dm-integrity dm-flakey \
     dm-log-writes dm-snapshot vfat nls_ascii nls_cp437 nls_utf8 squashfs erofs overlay isofs \
     btrfs xfs efivarfs cbc xts essiv sha256_generic sha512_generic algif_skcipher";
+
+/// The kernel's command line.
+const OPTIONS: &str = "console=ttyS0 quiet panic=-1 oops=panic";
+
+/// Where a guest with Secure Boot finds the key and the certificate that its kernel trusts.
+const TRUSTED: [&str; 2] = ["/etc/ddi-test/trusted.key", "/etc/ddi-test/trusted.pem"];
+
+/// The key whose signatures the kernel of a guest with Secure Boot accepts, and its certificate.
+pub(super) fn trusted() -> (PathBuf, PathBuf) {
+    if Guest::Qemu.is_here() {
+        TRUSTED.map(PathBuf::from).into()
+    } else {
+        Kernel::find().keys().trusted()
+    }
+}
 
 /// Runs `command` in a new guest.
 pub(super) fn run(machine: &Machine, command: &[&OsStr]) -> Outcome {
@@ -27,7 +43,10 @@ pub(super) fn run(machine: &Machine, command: &[&OsStr]) -> Outcome {
     disk::make(&folder.join("disk"), &["-O", "verity"]);
     let initrd = initrd(machine, &kernel, command, &marks);
     fs::write(folder.join("initrd"), initrd).expect("write the initrd");
-    let expired = boot(machine, &kernel, folder).then_some(machine.limit);
+    let firmware = machine
+        .secure_boot
+        .then(|| kernel.keys().boot(folder, OPTIONS));
+    let expired = boot(machine, &kernel, firmware, folder).then_some(machine.limit);
     let console = fs::read(folder.join("console")).expect("read the console");
     Outcome::read(&console, &marks, expired)
 }
@@ -59,6 +78,10 @@ impl Kernel {
         Self { folder, version }
     }
 
+    fn keys(&self) -> Keys {
+        Keys::new(self.folder.join("secure-boot"), &self.image())
+    }
+
     fn image(&self) -> PathBuf {
         self.folder.join(format!("boot/vmlinuz-{}", self.version))
     }
@@ -73,6 +96,12 @@ fn initrd(machine: &Machine, kernel: &Kernel, command: &[&OsStr], marks: &Marks)
     for what in machine.files.iter().chain([&executable]) {
         root::add(&mut files, what);
     }
+    if machine.secure_boot {
+        let (key, certificate) = kernel.keys().trusted();
+        for (place, file) in TRUSTED.iter().zip([key, certificate]) {
+            files.file(place, 0o600, fs::read(file).expect("read the trusted key"));
+        }
+    }
     let here = std::env::current_dir().expect("the current folder");
     files.folder(here.to_str().expect("a folder in UTF-8"));
     let script = script::command("qemu", command, machine.limit, marks);
@@ -82,7 +111,7 @@ fn initrd(machine: &Machine, kernel: &Kernel, command: &[&OsStr], marks: &Marks)
 }
 
 /// Boots and waits until it is over; returns whether the guest had to be killed.
-fn boot(machine: &Machine, kernel: &Kernel, folder: &Path) -> bool {
+fn boot(machine: &Machine, kernel: &Kernel, firmware: Option<Vec<String>>, folder: &Path) -> bool {
     let console = File::create(folder.join("console")).expect("make the console's file");
     let errors = console.try_clone().expect("share the console's file");
     let disk = folder.join("disk");
@@ -90,12 +119,7 @@ fn boot(machine: &Machine, kernel: &Kernel, folder: &Path) -> bool {
     qemu.args(["-machine", "q35", "-accel", "tcg,thread=multi"])
         .args(["-cpu", "max", "-smp", "2", "-m", "2048", "-net", "none"])
         .args(["-display", "none", "-serial", "stdio", "-monitor", "none"])
-        .args(["-nodefaults", "-no-reboot", "-append"])
-        .arg("console=ttyS0 quiet panic=-1 oops=panic")
-        .arg("-kernel")
-        .arg(kernel.image())
-        .arg("-initrd")
-        .arg(folder.join("initrd"))
+        .args(["-nodefaults", "-no-reboot"])
         .arg("-drive")
         .arg(format!(
             "if=virtio,format=raw,cache=unsafe,discard=unmap,file={}",
@@ -104,5 +128,13 @@ fn boot(machine: &Machine, kernel: &Kernel, folder: &Path) -> bool {
         .stdin(Stdio::null())
         .stdout(console)
         .stderr(errors);
+    if let Some(arguments) = firmware {
+        qemu.args(arguments);
+    } else {
+        qemu.args(["-append", OPTIONS, "-kernel"])
+            .arg(kernel.image())
+            .arg("-initrd")
+            .arg(folder.join("initrd"));
+    }
     process::run(&mut qemu, machine.limit).expect("start QEMU (package qemu-system-x86)")
 }

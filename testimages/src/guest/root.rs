@@ -140,7 +140,7 @@ fn find(name: &str) -> PathBuf {
 }
 
 /// What `command` prints; it has to succeed.
-fn run(command: &mut Command) -> String {
+pub(super) fn run(command: &mut Command) -> String {
     let output = command
         .output()
         .unwrap_or_else(|error| panic!("start {command:?}: {error}"));
