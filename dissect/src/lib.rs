@@ -16,6 +16,7 @@ pub mod policy;
 pub mod probe;
 pub mod reader;
 pub mod report;
+pub mod sidecar;
 pub mod verity;
 pub mod vpick;
 

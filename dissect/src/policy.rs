@@ -35,10 +35,7 @@ pub enum State {
 
 /// An image does not obey its policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the image policy allows partition {designator} to be {allowed}, but it {found}; \
-     another policy can be given with --image-policy="
-)]
+#[error("the image policy wants partition {designator} to be {allowed}, but it {found}")]
 pub struct Refused {
     /// Which partition.
     pub designator: Designator,

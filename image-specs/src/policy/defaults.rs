@@ -27,6 +27,20 @@ impl ImagePolicy {
         Self::everywhere(Flags::ABSENT)
     }
 
+    /// The policy that systemd-analyze(1) calls `name`.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "sysext" => Some(Self::sysext()),
+            "sysext-strict" => Some(Self::sysext_strict()),
+            "confext" => Some(Self::confext()),
+            "confext-strict" => Some(Self::confext_strict()),
+            "service" => Some(Self::service()),
+            "container" => Some(Self::container()),
+            "host" => Some(Self::host()),
+            _ => None,
+        }
+    }
+
     fn everywhere(flags: Flags) -> Self {
         Self {
             rules: BTreeMap::new(),

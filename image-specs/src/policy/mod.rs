@@ -35,6 +35,12 @@ pub enum PolicyError {
         "{0:?} is not a policy flag; known are verity, signed, encrypted, unprotected, absent …"
     )]
     Flag(String),
+    /// No policy goes by this name.
+    #[error(
+        "{0:?} is no policy's name; known are @sysext, @sysext-strict, @confext, @confext-strict, \
+         @service, @container and @host"
+    )]
+    Name(String),
     /// Two rules for the same designator.
     #[error("the policy has two rules for {0}; keep one")]
     Duplicate(DesignatorOrDefault),
@@ -188,12 +194,16 @@ fn common(a: Flags, b: Flags) -> Option<Flags> {
 impl FromStr for ImagePolicy {
     type Err = PolicyError;
 
+    /// Parses rules, `*`, `-`, `~`, or the name of a policy behind an `@`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "*" => return Ok(Self::allow()),
             "" | "-" => return Ok(Self::ignore()),
             "~" => return Ok(Self::deny()),
             _ => {}
+        }
+        if let Some(name) = text.strip_prefix('@') {
+            return Self::named(name).ok_or_else(|| PolicyError::Name(text.to_owned()));
         }
         let mut policy = Self::default();
         for rule in text.split(':') {

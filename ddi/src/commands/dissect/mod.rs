@@ -1,6 +1,7 @@
 //! `ddi dissect`, also reached as `systemd-dissect`: one file a command.
 
 mod action;
+mod environment;
 mod open;
 mod options;
 mod show;
@@ -36,7 +37,6 @@ impl verb::Run for DissectArgs {
     }
 
     fn run(&self, ui: &Ui) -> Result<Exit, Failure> {
-        self.selection.refuse()?;
         match self.chosen.action()? {
             Action::Show { image } => show::run(self, ui, &image),
             Action::Validate { image } => validate::run(self, ui, &image),

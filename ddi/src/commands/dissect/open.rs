@@ -3,14 +3,15 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use dissect::{Dissected, Image, Options, VeritySettings, check};
+use dissect::{Dissected, Image, Options, Rules, VeritySettings, check, sidecar};
 use image_specs::filter::ImageFilter;
 use image_specs::partition::Designator;
 use image_specs::policy::ImagePolicy;
 use veritysetup::RootHash;
 use veritysetup::signature::{Certificate, CertificateSource};
 
-use super::DissectArgs;
+use super::options::Selection;
+use super::{DissectArgs, environment};
 use crate::commands::repart_sign;
 use crate::exit::Failure;
 use crate::surroundings;
@@ -23,31 +24,66 @@ pub(super) struct Opened {
 
 /// Opens and dissects an image.
 pub(super) fn open(args: &DissectArgs, path: &Path) -> Result<Opened, Failure> {
-    let options = options(args)?;
+    let options = options(args, path)?;
     let (image, dissected) = dissect::dissect(path, &options)?;
     Ok(Opened { image, dissected })
 }
 
-fn options(args: &DissectArgs) -> Result<Options, Failure> {
+/// What the image at `path` is held against.
+pub(super) fn options(args: &DissectArgs, path: &Path) -> Result<Options, Failure> {
     let selection = &args.selection;
     let filter = selection.image_filter.as_deref().unwrap_or_default();
     let policy = selection.image_policy.as_deref().unwrap_or("*");
+    let mut verity = given(selection)?;
+    if environment::sidecars()? {
+        verity = sidecar::complete(path, verity)?;
+    }
+    if verity.signature.is_some() && verity.root_hash.is_none() {
+        return Err(
+            Failure::message("there is a signature of a root hash, but no root hash")
+                .with_hint("pass --root-hash= or --usr-hash=, too"),
+        );
+    }
+    let rules = environment::rules()?;
     Ok(Options {
         filter: filter.parse::<ImageFilter>()?,
         policy: policy.parse::<ImagePolicy>()?,
-        verity: given_hash(args)?,
+        rules: Rules {
+            no_table: verity.tree.is_some(),
+            ..rules
+        },
+        verity,
+        file_systems: environment::file_systems(),
         ..Options::new(surroundings::architecture()?)
     })
 }
 
-fn given_hash(args: &DissectArgs) -> Result<VeritySettings, Failure> {
-    let (designator, text) = match (&args.selection.root_hash, &args.selection.usr_hash) {
-        (Some(text), _) => (Designator::Root, text),
-        (None, Some(text)) => (Designator::Usr, text),
-        (None, None) => return Ok(VeritySettings::default()),
+/// What the options say about the verity set.
+fn given(selection: &Selection) -> Result<VeritySettings, Failure> {
+    let usr = selection.usr_hash.is_some() || selection.usr_hash_sig.is_some();
+    let (designator, hash, signature) = match usr {
+        true => (
+            Designator::Usr,
+            &selection.usr_hash,
+            &selection.usr_hash_sig,
+        ),
+        false => (
+            Designator::Root,
+            &selection.root_hash,
+            &selection.root_hash_sig,
+        ),
     };
-    let hash: RootHash = text.parse()?;
-    Ok(VeritySettings::of(designator, hash))
+    let hash = hash.as_deref().map(str::parse::<RootHash>).transpose()?;
+    let signature = signature
+        .as_deref()
+        .map(sidecar::parse_signature)
+        .transpose()?;
+    Ok(VeritySettings {
+        designator: (hash.is_some() || signature.is_some()).then_some(designator),
+        root_hash: hash,
+        signature,
+        tree: selection.verity_data.clone(),
+    })
 }
 
 /// Everything that does not belong together; a signature or data that fails is an error.

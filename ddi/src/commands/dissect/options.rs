@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, ValueEnum};
 use image_specs::conf::boolean;
 
-use super::unsupported;
 use crate::commands::repart_args::JsonArg;
-use crate::exit::Failure;
 use crate::ui::Mode;
 use crate::values::Tristate;
 
@@ -29,10 +27,10 @@ pub(crate) struct Output {
 #[derive(Debug, Args)]
 pub(crate) struct Selection {
     /// Root hash that the root partition must have
-    #[arg(long, value_name = "HEX", conflicts_with = "usr_hash")]
+    #[arg(long, value_name = "HEX")]
     pub(crate) root_hash: Option<String>,
     /// Root hash that the usr partition must have
-    #[arg(long, value_name = "HEX")]
+    #[arg(long, value_name = "HEX", conflicts_with_all = ["root_hash", "root_hash_sig"])]
     pub(crate) usr_hash: Option<String>,
     /// Labels that partitions must have, by designator
     #[arg(long, value_name = "FILTER")]
@@ -40,12 +38,15 @@ pub(crate) struct Selection {
     /// Which partitions may, must or must not be used, and how protected
     #[arg(long, value_name = "POLICY")]
     pub(crate) image_policy: Option<String>,
-    #[arg(long, hide = true, value_name = "SIG", conflicts_with = "usr_hash_sig")]
-    root_hash_sig: Option<String>,
-    #[arg(long, hide = true, value_name = "SIG")]
-    usr_hash_sig: Option<String>,
-    #[arg(long, hide = true, value_name = "PATH")]
-    verity_data: Option<PathBuf>,
+    /// Signature of the root hash: a file (DER, PKCS#7), or base64:TEXT
+    #[arg(long, value_name = "SIG")]
+    pub(crate) root_hash_sig: Option<String>,
+    /// The same for the usr partition
+    #[arg(long, value_name = "SIG", conflicts_with_all = ["root_hash", "root_hash_sig"])]
+    pub(crate) usr_hash_sig: Option<String>,
+    /// File with the hash tree, for an image that is one file system
+    #[arg(long, value_name = "PATH")]
+    pub(crate) verity_data: Option<PathBuf>,
 }
 
 /// What is checked beyond what systemd-dissect checks.
@@ -108,20 +109,5 @@ pub(crate) enum Discard {
 impl Output {
     pub(crate) fn mode(&self) -> Mode {
         JsonArg::mode(self.json)
-    }
-}
-
-impl Selection {
-    /// Refuses what this version cannot do.
-    pub(crate) fn refuse(&self) -> Result<(), Failure> {
-        let asked = [
-            (self.root_hash_sig.is_some(), "--root-hash-sig="),
-            (self.usr_hash_sig.is_some(), "--usr-hash-sig="),
-            (self.verity_data.is_some(), "--verity-data="),
-        ];
-        match asked.into_iter().find(|(given, _)| *given) {
-            None => Ok(()),
-            Some((_, option)) => Err(unsupported(option)),
-        }
     }
 }
