@@ -6,6 +6,9 @@
 //! checked before they are used, checksums are verified, memory is bounded. Nothing is repaired; a
 //! journal is not replayed, as with the mount option `norecovery`.
 
+pub mod ext4;
+mod source;
+
 use std::sync::Arc;
 
 use filetree::{ReadAt, ReadError, Reader};
@@ -16,8 +19,22 @@ use image_specs::magic::Kind;
 ///
 /// A kind that has no reader is [`ReadError::Unsupported`], with the way that root has.
 pub fn open(image: Arc<dyn ReadAt>, size: u64, kind: &Kind) -> Result<Arc<dyn Reader>, ReadError> {
-    let _ = (image, size);
-    Err(unsupported(*kind))
+    match kind {
+        Kind::Ext2 | Kind::Ext3 | Kind::Ext4 => found(ext4::open(image, size)?, *kind),
+        _ => Err(unsupported(*kind)),
+    }
+}
+
+/// The signature was there when it was looked for.
+fn found<R: Reader + 'static>(reader: Option<R>, kind: Kind) -> Result<Arc<dyn Reader>, ReadError> {
+    match reader {
+        Some(reader) => Ok(Arc::new(reader)),
+        None => Err(ReadError::Damaged {
+            format: kind.name(),
+            offset: 0,
+            what: "its signature is gone",
+        }),
+    }
 }
 
 fn unsupported(kind: Kind) -> ReadError {
