@@ -41,6 +41,7 @@ pub enum Tool {
     MkfsF2fs,
     SloadF2fs,
     Openssl,
+    Fsck,
     /// `mkfs.NAME` of a file system that is not known here.
     OtherMkfs(FormatName),
 }
@@ -167,6 +168,7 @@ impl Tool {
             Self::MkfsF2fs => "mkfs.f2fs",
             Self::SloadF2fs => "sload.f2fs",
             Self::Openssl => "openssl",
+            Self::Fsck => "fsck",
             Self::OtherMkfs(FormatName(format)) => return format!("mkfs.{format}"),
         };
         name.to_owned()
@@ -183,6 +185,7 @@ impl Tool {
             Self::MkfsErofs => ("erofs-utils", "erofs-utils"),
             Self::MkfsF2fs | Self::SloadF2fs => ("f2fs-tools", "f2fs-tools"),
             Self::Openssl => ("openssl", "openssl"),
+            Self::Fsck => ("util-linux", "util-linux"),
             Self::OtherMkfs(FormatName(format)) => match format.as_str() {
                 "exfat" => ("exfatprogs", "exfatprogs"),
                 "ntfs" => ("ntfs-3g", "ntfsprogs"),

@@ -7,9 +7,11 @@
 //! an image that is kept in several.
 #![forbid(unsafe_code)]
 
+pub mod activate;
 pub mod assign;
 pub mod check;
 pub mod layout;
+pub mod mount;
 pub mod open;
 pub mod options;
 pub mod policy;

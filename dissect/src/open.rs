@@ -48,6 +48,16 @@ impl Image {
         self.device.path()
     }
 
+    /// The open file or device.
+    pub fn file(&self) -> &std::fs::File {
+        self.device.file()
+    }
+
+    /// Whether it is a block device, not a regular file.
+    pub fn is_block_device(&self) -> bool {
+        self.device.is_block_device()
+    }
+
     /// A part of the image, to be hashed by several threads.
     pub fn window(&self, extent: Extent) -> Window<&std::fs::File> {
         Window::new(self.device.file(), extent)

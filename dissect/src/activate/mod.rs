@@ -1,0 +1,167 @@
+//! From a dissected image to block devices of the kernel that can be mounted: loop device and
+//! partitions ([`attach()`]), and the verity device on them ([`activate`]).
+//!
+//! Everything made here is held, and goes away with its last user: at the latest when whoever mounted
+//! it unmounts, also after a kill. [`detach`] clears what a kill between two calls to the kernel, or
+//! another tool, has left.
+//!
+//! A partition with a hash tree is either checked by the kernel or refused: without device-mapper
+//! nothing is mounted unchecked, unless the policy says that it may be unprotected and nothing else.
+
+mod attach;
+pub mod detach;
+mod verity;
+
+use std::path::{Path, PathBuf};
+
+use blockdev::dm::{DeviceMapper, DmError};
+use image_specs::partition::Designator;
+use image_specs::policy::ImagePolicy;
+use veritysetup::activate::{Active, Strictness};
+use veritysetup::signature::Certificate;
+
+pub use attach::{AttachError, AttachOptions, Attached, Node, attach};
+pub use verity::{Protection, VerityFailure};
+
+use crate::assign::Dissected;
+use crate::open::Image;
+use verity::Protected;
+
+/// How an image is activated.
+#[derive(Clone, Debug)]
+pub struct ActivateOptions {
+    /// The block device.
+    pub attach: AttachOptions,
+    /// What each partition may be protected by.
+    pub policy: ImagePolicy,
+    /// Who may say that a root hash is signed.
+    pub trust: Trust,
+    /// Whether a verity device of the same root hash is shared with others.
+    pub sharing: bool,
+    /// How strict the verity device is.
+    pub strictness: Strictness,
+}
+
+/// Who checks the signature of a root hash.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    /// The kernel, against its keyrings.
+    pub kernel: bool,
+    /// We, against [`Self::certificates`], where the kernel does not accept it.
+    pub userspace: bool,
+    /// The certificates of `verity.d`.
+    pub certificates: Vec<Certificate>,
+}
+
+/// Block devices that are ready to be mounted.
+#[derive(Debug)]
+pub struct Activated {
+    attached: Attached,
+    verity: Option<Protected>,
+}
+
+/// An image cannot be activated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ActivateError {
+    /// No block device.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// No verity device.
+    #[error("cannot open partition {designator} through verity")]
+    Verity {
+        /// Which partition.
+        designator: Designator,
+        /// Why.
+        #[source]
+        why: VerityFailure,
+    },
+    /// Something made here does not go away.
+    #[error(transparent)]
+    Close(#[from] DmError),
+}
+
+impl ActivateOptions {
+    /// Any protection, checked by the kernel or by nobody, devices shared.
+    pub fn new() -> Self {
+        Self {
+            attach: AttachOptions::new(),
+            policy: ImagePolicy::allow(),
+            trust: Trust {
+                kernel: true,
+                userspace: true,
+                certificates: Vec::new(),
+            },
+            sharing: true,
+            strictness: Strictness::default(),
+        }
+    }
+}
+
+impl Default for ActivateOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Makes block devices of the image's partitions.
+pub fn activate(
+    image: &Image,
+    dissected: &Dissected,
+    options: &ActivateOptions,
+) -> Result<Activated, ActivateError> {
+    let attached = attach(image, dissected, &options.attach)?;
+    let verity = match &dissected.verity {
+        None => None,
+        Some(verity) => {
+            let opened = verity::open(verity, &attached, options);
+            opened.map_err(|why| ActivateError::Verity {
+                designator: verity.designator,
+                why,
+            })?
+        }
+    };
+    Ok(Activated { attached, verity })
+}
+
+impl Activated {
+    /// The node of the whole image.
+    pub fn disk(&self) -> &Path {
+        self.attached.node()
+    }
+
+    /// The image's block device.
+    pub fn attached(&self) -> &Attached {
+        &self.attached
+    }
+
+    /// What is to be mounted for a partition: its verity device where it has one, else itself.
+    pub fn node(&self, designator: Designator) -> Option<PathBuf> {
+        match &self.verity {
+            Some(verity) if verity.designator == designator => Some(verity.active.node()),
+            _ => Some(self.attached.partition(designator)?.path().to_owned()),
+        }
+    }
+
+    /// The verity device.
+    pub fn verity(&self) -> Option<&Active> {
+        self.verity.as_ref().map(|verity| &verity.active)
+    }
+
+    /// How the partition with the hash tree is protected; `None` where there is none, or the policy
+    /// wants it unprotected.
+    pub fn protection(&self) -> Option<Protection> {
+        self.verity.as_ref().map(|verity| verity.protection)
+    }
+
+    /// Ends the use, and waits until what was made here is gone; what others use stays with them.
+    pub fn close(self) -> Result<(), ActivateError> {
+        if let Some(verity) = self.verity {
+            verity.active.close(&DeviceMapper::open()?)?;
+            if let Some(tree) = verity.tree {
+                tree.close().map_err(AttachError::from)?;
+            }
+        }
+        Ok(self.attached.close()?)
+    }
+}

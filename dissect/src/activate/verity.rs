@@ -1,0 +1,301 @@
+//! Which way a verity partition is opened: by a signature that the kernel accepts, by one that we
+//! accept, or by the root hash alone, as far as the policy allows each.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use blockdev::dm::{BadName, DeviceMapper, DmError, DmName};
+use blockdev::loopdev::LoopDevice;
+use image_specs::partition::{Designator, VerityRole};
+use image_specs::policy::Flags;
+use image_specs::units::SectorSize;
+use image_specs::verity::{SUPERBLOCK_SIZE, Superblock, SuperblockError};
+use veritysetup::Params;
+use veritysetup::activate::{self, Active, DeviceNumber, Lifetime, Request, VerityTable};
+use veritysetup::params::ParamsError;
+use veritysetup::signature::{Signature, SignatureError};
+
+use super::attach::attach_plain;
+use super::{ActivateOptions, AttachError, Attached, Node};
+use crate::verity::Verity;
+
+/// How a partition is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// By its root hash, which nobody has signed.
+    RootHash,
+    /// By a signature that the kernel accepts.
+    SignedKernel,
+    /// By a signature of one of the certificates that were given.
+    SignedHere,
+}
+
+/// An open verity device, and what is held for it.
+#[derive(Debug)]
+pub(super) struct Protected {
+    pub(super) designator: Designator,
+    pub(super) active: Active,
+    pub(super) protection: Protection,
+    /// The device of a hash tree in a file of its own.
+    pub(super) tree: Option<LoopDevice>,
+}
+
+/// A verity partition is not opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerityFailure {
+    /// No device-mapper.
+    #[error(
+        "the kernel's device-mapper is needed to check what is read, and cannot be used; the image \
+         can still be listed and copied from, which needs none, or be mounted unchecked with \
+         --image-policy={0}=unprotected"
+    )]
+    NoDeviceMapper(Designator, #[source] DmError),
+    /// Data or hash partition is not among the devices.
+    #[error("there is no {0} partition")]
+    Missing(Designator),
+    /// The hash tree cannot be read.
+    #[error("cannot read the hash tree {}", place.display())]
+    Tree {
+        /// Its file or device.
+        place: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The hash tree begins with no superblock.
+    #[error("{} holds no hash tree", .0.display())]
+    NoTree(PathBuf),
+    /// The superblock is wrong.
+    #[error(transparent)]
+    Superblock(#[from] SuperblockError),
+    /// It describes no tree.
+    #[error(transparent)]
+    Params(#[from] ParamsError),
+    /// The tree's file cannot be made a device.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// The device cannot be named.
+    #[error(transparent)]
+    Name(#[from] BadName),
+    /// The policy wants a signature, and there is none.
+    #[error("the policy wants it to be signed, but there is no signature of root hash {0}")]
+    Unsigned(veritysetup::RootHash),
+    /// The policy wants a signature, and nobody accepts the one that is there.
+    #[error("the policy wants it to be signed, and its signature is not accepted: {kernel}{here}")]
+    Refused {
+        /// What the kernel says.
+        kernel: String,
+        /// What our own check says.
+        here: String,
+    },
+    /// The kernel.
+    #[error(transparent)]
+    Activate(#[from] activate::ActivateError),
+}
+
+/// Opens the verity device; `None` where the policy allows no protection by verity, only its lack.
+pub(super) fn open(
+    verity: &Verity,
+    attached: &Attached,
+    options: &ActivateOptions,
+) -> Result<Option<Protected>, VerityFailure> {
+    let allowed = options.policy.effective(verity.designator);
+    if !allowed.intersects(Flags::VERITY | Flags::SIGNED) {
+        return Ok(None);
+    }
+    let signed = allowed.contains(Flags::SIGNED);
+    if verity.signature.is_none() && !allowed.contains(Flags::VERITY) {
+        return Err(VerityFailure::Unsigned(verity.root_hash.clone()));
+    }
+    let mapper = DeviceMapper::open();
+    let mapper = mapper.map_err(|why| VerityFailure::NoDeviceMapper(verity.designator, why))?;
+    let tree = Tree::open(verity, attached)?;
+    let data = attached.partition(verity.designator);
+    let data = data.ok_or(VerityFailure::Missing(verity.designator))?;
+    let attempt = Attempt {
+        mapper: &mapper,
+        verity,
+        params: &tree.params()?,
+        data: number(data)?,
+        hash: tree.number()?,
+        other: own_name(data)?,
+        options,
+    };
+    let (active, protection) = match signed {
+        true => attempt.signed(allowed)?,
+        false => (attempt.open(None)?, Protection::RootHash),
+    };
+    Ok(Some(Protected {
+        designator: verity.designator,
+        active,
+        protection,
+        tree: tree.device,
+    }))
+}
+
+/// Everything that is the same by whichever way.
+struct Attempt<'a> {
+    mapper: &'a DeviceMapper,
+    verity: &'a Verity,
+    params: &'a Params,
+    data: DeviceNumber,
+    hash: DeviceNumber,
+    other: DmName,
+    options: &'a ActivateOptions,
+}
+
+impl Attempt<'_> {
+    /// By a signature, else by the root hash alone where that is allowed, too.
+    fn signed(&self, allowed: Flags) -> Result<(Active, Protection), VerityFailure> {
+        let trust = &self.options.trust;
+        let mut kernel = "the kernel is not to be asked".to_owned();
+        for signature in self.verity.signatures().filter(|_| trust.kernel) {
+            match self.open(Some(signature)) {
+                Ok(active) => return Ok((active, Protection::SignedKernel)),
+                Err(error @ activate::ActivateError::Signature { .. }) => {
+                    kernel = error.to_string();
+                }
+                Err(activate::ActivateError::Key(error)) => kernel = error.to_string(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let here = self.checked_here();
+        match here {
+            Ok(()) => Ok((self.open(None)?, Protection::SignedHere)),
+            Err(_) if allowed.contains(Flags::VERITY) => {
+                Ok((self.open(None)?, Protection::RootHash))
+            }
+            Err(here) => Err(VerityFailure::Refused { kernel, here }),
+        }
+    }
+
+    /// Whether a certificate that was given has signed the root hash; else why not.
+    fn checked_here(&self) -> Result<(), String> {
+        let trust = &self.options.trust;
+        if !trust.userspace {
+            return Err(String::new());
+        }
+        if trust.certificates.is_empty() {
+            return Err("; there is no certificate in verity.d to check it against".to_owned());
+        }
+        let root = &self.verity.root_hash;
+        let mut refused: Option<SignatureError> = None;
+        for signature in self.verity.signatures() {
+            match signature.verify(root, &trust.certificates) {
+                Ok(()) => return Ok(()),
+                Err(error) => refused = Some(error),
+            }
+        }
+        let told = refused.map(|error| error.to_string());
+        Err(told.map_or(String::new(), |told| format!("; {told}")))
+    }
+
+    fn open(&self, signature: Option<&Signature>) -> Result<Active, activate::ActivateError> {
+        let request = Request {
+            table: VerityTable {
+                params: self.params,
+                root: &self.verity.root_hash,
+                data: self.data,
+                hash: self.hash,
+                strictness: self.options.strictness,
+                correction: None,
+            },
+            signature,
+            lifetime: Lifetime::UntilUnused,
+        };
+        match self.options.sharing {
+            true => activate::open_shared(self.mapper, &self.other, &request),
+            false => activate::open(self.mapper, &self.other, &request),
+        }
+    }
+}
+
+/// The hash tree: a partition, or a file of its own.
+enum Source<'a> {
+    Partition(&'a Node),
+    File(PathBuf, File),
+}
+
+struct Tree<'a> {
+    source: Source<'a>,
+    device: Option<LoopDevice>,
+}
+
+impl<'a> Tree<'a> {
+    fn open(verity: &Verity, attached: &'a Attached) -> Result<Self, VerityFailure> {
+        let Some(path) = &verity.tree else {
+            let sibling = verity.designator.verity_sibling(VerityRole::Hash);
+            let node = sibling.and_then(|sibling| attached.partition(sibling));
+            let missing = VerityFailure::Missing(sibling.unwrap_or(verity.designator));
+            return Ok(Self {
+                source: Source::Partition(node.ok_or(missing)?),
+                device: None,
+            });
+        };
+        let file = File::open(path).map_err(|source| VerityFailure::Tree {
+            place: path.clone(),
+            source,
+        })?;
+        let device = attach_plain(&file, SectorSize::S512)?;
+        Ok(Self {
+            source: Source::File(path.clone(), file),
+            device: Some(device),
+        })
+    }
+
+    fn params(&self) -> Result<Params, VerityFailure> {
+        let (place, file) = match &self.source {
+            Source::Partition(node) => (node.path(), node.file()),
+            Source::File(path, file) => (path.as_path(), file),
+        };
+        let mut bytes = [0; SUPERBLOCK_SIZE];
+        file.read_exact_at(&mut bytes, 0)
+            .map_err(|source| VerityFailure::Tree {
+                place: place.to_owned(),
+                source,
+            })?;
+        let superblock = Superblock::parse(&bytes)?;
+        let superblock = superblock.ok_or_else(|| VerityFailure::NoTree(place.to_owned()))?;
+        Ok(Params::from_superblock(&superblock)?)
+    }
+
+    fn number(&self) -> Result<DeviceNumber, VerityFailure> {
+        match (&self.device, &self.source) {
+            (Some(device), _) => number(&Node::open(device.node())?),
+            (None, Source::Partition(node)) => number(node),
+            (None, Source::File(path, _)) => Err(VerityFailure::NoTree(path.clone())),
+        }
+    }
+}
+
+fn number(node: &Node) -> Result<DeviceNumber, VerityFailure> {
+    node.number().map_err(|source| VerityFailure::Tree {
+        place: node.path().to_owned(),
+        source,
+    })
+}
+
+/// A name that no other image has at the same time.
+fn own_name(data: &Node) -> Result<DmName, BadName> {
+    let name = data.path().file_name().unwrap_or_default();
+    let name = name.to_string_lossy();
+    match sequence_number(data) {
+        Some(number) => DmName::new(&format!("{name}-{number}-verity")),
+        None => DmName::new(&format!("{name}-verity")),
+    }
+}
+
+/// Counts how often the kernel's device was bound to something.
+fn sequence_number(node: &Node) -> Option<u64> {
+    let number = node.number().ok()?;
+    let device = format!("/sys/dev/block/{number}");
+    let disk = std::fs::canonicalize(device).ok()?;
+    let read = |folder: &Path| -> Option<u64> {
+        let text = std::fs::read_to_string(folder.join("diskseq")).ok()?;
+        text.trim().parse().ok()
+    };
+    read(&disk).or_else(|| read(disk.parent()?))
+}
