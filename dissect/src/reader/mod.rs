@@ -6,6 +6,7 @@
 //! checked before they are used, checksums are verified, memory is bounded. Nothing is repaired; a
 //! journal is not replayed, as with the mount option `norecovery`.
 
+pub mod erofs;
 pub mod ext4;
 mod source;
 
@@ -20,7 +21,9 @@ use image_specs::magic::Kind;
 /// A kind that has no reader is [`ReadError::Unsupported`], with the way that root has.
 pub fn open(image: Arc<dyn ReadAt>, size: u64, kind: &Kind) -> Result<Arc<dyn Reader>, ReadError> {
     match kind {
+        Kind::Erofs => found(erofs::open(image, size)?, *kind),
         Kind::Ext2 | Kind::Ext3 | Kind::Ext4 => found(ext4::open(image, size)?, *kind),
+        Kind::Squashfs => found(squashfs::open(image, size)?, *kind),
         _ => Err(unsupported(*kind)),
     }
 }
