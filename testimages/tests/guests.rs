@@ -151,8 +151,10 @@ fn a_kernel_that_panics_says_so() {
 
 /// What the emulated guest is for, all in one boot.
 #[test]
-fn qemu_corrects_errors() {
-    testimages::in_guest!(Guest::Qemu.with(&["veritysetup", "dmsetup"]));
+fn qemu_corrects_errors_and_has_a_tpm() {
+    testimages::in_guest!(Guest::Qemu.with(&["veritysetup"]).tpm());
+    let version = fs::read_to_string("/sys/class/tpm/tpm0/tpm_version_major");
+    assert_eq!(version.unwrap().trim(), "2");
     let folder = Path::new(guest::SCRATCH);
     let (image, hash, fec) = (
         folder.join("image"),

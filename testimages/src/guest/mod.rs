@@ -26,6 +26,7 @@ mod root;
 mod script;
 mod secure_boot;
 mod slot;
+mod tpm;
 mod uml;
 
 use std::ffi::OsStr;
@@ -43,22 +44,23 @@ pub const SCRATCH: &str = "/run/ddi-test";
 /// A kernel to run tests in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guest {
-    /// User Mode Linux: a kernel as a process, three seconds to boot, as root or as an ordinary
+    /// User Mode Linux: a kernel as a process, two seconds to boot, as root or as an ordinary
     /// user.
     ///
     /// It has device-mapper (verity, crypt, integrity, linear, flakey, log-writes, snapshot), loop
-    /// devices, vfat, squashfs, erofs, overlay, ext4, btrfs, xfs, iso9660; no root hash signatures,
-    /// error correction, fs-verity, TPM or UEFI, and no udev. One processor.
+    /// devices, vfat, squashfs, erofs, overlay, ext4, btrfs (no RAID 6), xfs, iso9660; no root hash
+    /// signatures, error correction, fs-verity, TPM or UEFI, and no udev. One processor.
     ///
     /// Its root is the host's file tree with the rights of whoever runs the tests, so built
     /// programs and packages are where they are. That tree has neither extended attributes nor
     /// `fallocate`, and loop devices on it are slow: images belong into [`SCRATCH`].
     Uml,
-    /// An emulated PC with Debian's cloud kernel, ten seconds to boot, as root or as an ordinary user.
+    /// An emulated PC with Debian's cloud kernel, ten seconds to boot, as root or as an ordinary
+    /// user.
     ///
     /// Besides what User Mode Linux has there are root hash signatures and error correction for
     /// dm-verity, and fs-verity. Two processors. With [`Machine::secure_boot`] there is a key whose
-    /// root hash signatures it accepts.
+    /// root hash signatures it accepts, with [`Machine::tpm`] a TPM 2.0.
     ///
     /// Its root is in memory and holds the test executable, busybox, and what [`Machine::with`]
     /// hands over.
@@ -111,6 +113,7 @@ pub struct Machine {
     limit: Duration,
     files: Vec<PathBuf>,
     secure_boot: bool,
+    tpm: bool,
 }
 
 impl From<Guest> for Machine {
@@ -120,6 +123,7 @@ impl From<Guest> for Machine {
             limit: guest.default_limit(),
             files: Vec::new(),
             secure_boot: false,
+            tpm: false,
         }
     }
 }
@@ -154,6 +158,17 @@ impl Machine {
             secure_boot: true,
             ..self
         }
+    }
+
+    /// Puts a new TPM 2.0 in. Only for [`Guest::Qemu`].
+    ///
+    /// # Panics
+    ///
+    /// If this is another guest.
+    #[must_use]
+    pub fn tpm(self) -> Self {
+        assert_eq!(self.guest, Guest::Qemu, "only QEMU has a TPM");
+        Self { tpm: true, ..self }
     }
 
     /// Boots the guest, runs `command` (program and arguments) as root in the current folder and

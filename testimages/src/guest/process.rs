@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 /// Starts `command` in a process group of its own and waits for it. After `limit` the group is
 /// killed; returns whether it was.
 pub(super) fn run(command: &mut Command, limit: Duration) -> io::Result<bool> {
-    let mut child = Group(command.process_group(0).spawn()?);
+    let mut child = start(command)?;
     let started = Instant::now();
     while child.0.try_wait()?.is_none() {
         if started.elapsed() >= limit {
@@ -21,8 +21,14 @@ pub(super) fn run(command: &mut Command, limit: Duration) -> io::Result<bool> {
     Ok(false)
 }
 
+/// Starts `command` in a process group of its own.
+pub(super) fn start(command: &mut Command) -> io::Result<Group> {
+    Ok(Group(command.process_group(0).spawn()?))
+}
+
 /// The leader of a process group, which ends with this value.
-struct Group(Child);
+#[derive(Debug)]
+pub(super) struct Group(Child);
 
 impl Drop for Group {
     fn drop(&mut self) {

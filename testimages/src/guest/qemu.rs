@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use super::outcome::{Marks, Outcome};
 use super::secure_boot::Keys;
-use super::{Guest, Machine, disk, process, root, script};
+use super::{Guest, Machine, disk, process, root, script, tpm};
 
 /// Modules that are there; the first ones are loaded, the others by the kernel when it needs them.
 const MODULES: &str = "virtio_pci virtio_blk loop dm-mod dm-verity dm-crypt dm-integrity dm-flakey \
@@ -128,6 +128,10 @@ fn boot(machine: &Machine, kernel: &Kernel, firmware: Option<Vec<String>>, folde
         .stdin(Stdio::null())
         .stdout(console)
         .stderr(errors);
+    let tpm = machine.tpm.then(|| tpm::start(folder));
+    if let Some((_, arguments)) = &tpm {
+        qemu.args(arguments);
+    }
     if let Some(arguments) = firmware {
         qemu.args(arguments);
     } else {

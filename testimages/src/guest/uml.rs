@@ -10,6 +10,10 @@ use std::time::Duration;
 use super::outcome::{Marks, Outcome};
 use super::{Machine, disk, process, script};
 
+/// What makes the kernel start in a third of the time: no 512 old terminals, and no contest of
+/// RAID 6 algorithms, of which only RAID 6 within btrfs takes the winner.
+const QUICKLY: [&str; 2] = ["pty.legacy_count=0", "initcall_blacklist=raid6_select_algo"];
+
 /// Runs `command` in a new guest.
 pub(super) fn run(machine: &Machine, command: &[&OsStr]) -> Outcome {
     let folder = tempfile::Builder::new()
@@ -50,6 +54,7 @@ fn boot(folder: &Path, limit: Duration) -> bool {
     kernel
         .args(["mem=2G", "root=/dev/root", "rootfstype=hostfs"])
         .args(["rootflags=/", "rw", "quiet", "oops=panic"])
+        .args(QUICKLY)
         .args(["con=null", "con0=fd:0,fd:1"])
         .arg(format!("init={}", within("init")))
         .arg(format!("ubd0={}", within("disk")))
