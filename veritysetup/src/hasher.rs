@@ -5,11 +5,12 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use openssl::error::ErrorStack;
 use openssl::hash::{Hasher as Context, MessageDigest};
 
-use crate::params::{HashType, Params};
+use crate::params::{BlockSize, HashType, Params};
 
 /// Below this many blocks, idle lanes cost more than one stream at a time.
 const FEW: usize = 4;
@@ -47,6 +48,14 @@ pub(crate) struct Hasher {
     salt_first: bool,
     /// OpenSSL's state after the salt that comes first, if one does.
     start: Context,
+}
+
+/// Hashes blocks of one size that follow each other; blocks of zeros only once.
+pub(crate) struct BlockHasher {
+    hasher: Hasher,
+    block: usize,
+    /// The digest of a block of zeros, once there was one.
+    zero: OnceLock<Vec<u8>>,
 }
 
 impl HashAlgorithm {
@@ -170,10 +179,55 @@ impl Hasher {
     }
 }
 
+impl BlockHasher {
+    pub(crate) fn new(params: &Params, block: BlockSize) -> Result<Self, HashError> {
+        Ok(Self {
+            hasher: Hasher::new(params)?,
+            block: block.in_memory(),
+            zero: OnceLock::new(),
+        })
+    }
+
+    /// The digests of the buffer's blocks, back to back.
+    pub(crate) fn digests(&self, buffer: &[u8]) -> Result<Vec<u8>, HashError> {
+        let (empty, full): (Vec<_>, Vec<_>) = buffer
+            .chunks_exact(self.block)
+            .enumerate()
+            .partition(|(_, block)| is_zero(block));
+        let blocks: Vec<&[u8]> = full.iter().map(|(_, block)| *block).collect();
+        let mut found = Vec::new();
+        self.hasher.digests(&blocks, &mut found)?;
+        if empty.is_empty() {
+            return Ok(found);
+        }
+        let zero = self.zero()?;
+        let mut all = zero.repeat(buffer.len() / self.block);
+        for ((index, _), digest) in full.iter().zip(found.chunks_exact(zero.len())) {
+            all[index * zero.len()..][..zero.len()].copy_from_slice(digest);
+        }
+        Ok(all)
+    }
+
+    fn zero(&self) -> Result<&[u8], HashError> {
+        if let Some(digest) = self.zero.get() {
+            return Ok(digest);
+        }
+        let digest = self.hasher.digest(&vec![0; self.block])?;
+        Ok(self.zero.get_or_init(|| digest))
+    }
+}
+
+fn is_zero(block: &[u8]) -> bool {
+    // Nearly all blocks show in their first bytes that they are not.
+    let (head, rest) = block.split_at(block.len().min(64));
+    let zero = |part: &[u8]| part.iter().fold(0, |all, byte| all | byte) == 0;
+    zero(head) && zero(rest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::params::{BlockSize, Salt};
+    use crate::params::Salt;
     use image_specs::units::Bytes;
     use proptest::prelude::*;
     use sha2::Digest;

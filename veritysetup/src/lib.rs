@@ -1,7 +1,8 @@
 //! dm-verity: hash trees, their checks, signatures of root hashes, and the kernel's devices.
 //!
 //! `Params → Levels → RootHash`: [`tree::build`] reads data blocks once, with several threads and
-//! bounded memory, and writes the superblock and tree; [`verify::verify`] checks the same in whole;
+//! bounded memory, and writes the superblock and tree; [`verify::verify`] checks the same in whole,
+//! [`Verified`] block by block as it is read;
 //! [`signature`] signs and checks root hashes as PKCS#7; [`activate`] has the kernel check blocks as
 //! they are read.
 #![forbid(unsafe_code)]
@@ -14,8 +15,10 @@ pub mod params;
 mod pipeline;
 pub mod signature;
 pub mod tree;
+pub mod verified;
 pub mod verify;
 
 pub use hasher::HashAlgorithm;
 pub use levels::Levels;
 pub use params::{BlockSize, HashType, Params, RootHash, Salt};
+pub use verified::Verified;

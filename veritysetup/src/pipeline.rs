@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use crate::hasher::{HashError, Hasher};
+use crate::hasher::{BlockHasher, HashError};
 use crate::io::ReadAt;
 use crate::params::Params;
 
@@ -54,7 +54,7 @@ pub(crate) fn run<E: From<DataError>>(
     threads: NonZeroUsize,
     mut consume: impl FnMut(Digests) -> Result<(), E>,
 ) -> Result<(), E> {
-    let hasher = Hasher::new(params).map_err(DataError::from)?;
+    let hasher = BlockHasher::new(params, params.data_block).map_err(DataError::from)?;
     let job = Job::new(params, data, hasher);
     let count = u64::try_from(threads.get()).unwrap_or(u64::MAX);
     thread::scope(|scope| {
@@ -96,8 +96,7 @@ fn drain<E: From<DataError>>(
 
 struct Job<'a> {
     data: &'a dyn ReadAt,
-    hasher: Hasher,
-    zero: ZeroBlock,
+    hasher: BlockHasher,
     block: usize,
     blocks: u64,
     blocks_per_chunk: u64,
@@ -111,12 +110,11 @@ struct Done {
 }
 
 impl<'a> Job<'a> {
-    fn new(params: &Params, data: &'a dyn ReadAt, hasher: Hasher) -> Self {
+    fn new(params: &Params, data: &'a dyn ReadAt, hasher: BlockHasher) -> Self {
         let blocks_per_chunk = (CHUNK / params.data_block.get()).max(1);
         let chunks = params.data_blocks.div_ceil(blocks_per_chunk);
         Self {
             data,
-            zero: ZeroBlock::default(),
             hasher,
             block: params.data_block.in_memory(),
             blocks: params.data_blocks,
@@ -147,27 +145,7 @@ impl<'a> Job<'a> {
         self.data
             .read_exact_at(buffer, offset)
             .map_err(|source| DataError::Read { offset, source })?;
-        Ok(self.digests(buffer)?)
-    }
-
-    /// The digests of the buffer's blocks; blocks of zeros are not hashed again.
-    fn digests(&self, buffer: &[u8]) -> Result<Vec<u8>, HashError> {
-        let (empty, full): (Vec<_>, Vec<_>) = buffer
-            .chunks_exact(self.block)
-            .enumerate()
-            .partition(|(_, block)| is_zero(block));
-        let blocks: Vec<&[u8]> = full.iter().map(|(_, block)| *block).collect();
-        let mut found = Vec::new();
-        self.hasher.digests(&blocks, &mut found)?;
-        if empty.is_empty() {
-            return Ok(found);
-        }
-        let zero = self.zero.digest(&self.hasher, self.block)?;
-        let mut all = zero.repeat(buffer.len() / self.block);
-        for ((index, _), digest) in full.iter().zip(found.chunks_exact(zero.len())) {
-            all[index * zero.len()..][..zero.len()].copy_from_slice(digest);
-        }
-        Ok(all)
+        Ok(self.hasher.digests(buffer)?)
     }
 }
 
@@ -185,29 +163,6 @@ impl Buffer {
         let start = self.0.as_ptr().addr().wrapping_neg() % Self::ALIGNMENT;
         &mut self.0[start..start + size]
     }
-}
-
-/// The digest of a block of zeros, once it is asked for.
-#[derive(Default)]
-struct ZeroBlock(Mutex<Option<Vec<u8>>>);
-
-impl ZeroBlock {
-    fn digest(&self, hasher: &Hasher, block: usize) -> Result<Vec<u8>, HashError> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(digest) = &*known {
-            return Ok(digest.clone());
-        }
-        let digest = hasher.digest(&vec![0; block])?;
-        *known = Some(digest.clone());
-        Ok(digest)
-    }
-}
-
-fn is_zero(block: &[u8]) -> bool {
-    // Nearly all blocks show in their first bytes that they are not.
-    let (head, rest) = block.split_at(block.len().min(64));
-    let zero = |part: &[u8]| part.iter().fold(0, |all, byte| all | byte) == 0;
-    zero(head) && zero(rest)
 }
 
 /// Hands out chunk numbers, within the window.
