@@ -161,6 +161,11 @@ impl Tree {
         &mut self.inodes[id.0]
     }
 
+    /// The number at an index of the table.
+    pub(crate) fn id(&self, index: usize) -> Option<InodeId> {
+        (index < self.inodes.len()).then_some(InodeId(index))
+    }
+
     /// Every inode number. Inodes that no name leads to any more are among them: ask
     /// [`Tree::link_counts`] or walk where that matters.
     pub fn ids(&self) -> impl Iterator<Item = InodeId> + use<> {

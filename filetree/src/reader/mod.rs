@@ -10,6 +10,7 @@
 //! Reading never repairs.
 
 mod graft;
+mod held;
 mod load;
 mod resolve;
 

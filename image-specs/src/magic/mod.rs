@@ -147,6 +147,14 @@ impl Kind {
         }
     }
 
+    /// The kind of a volume by its name (`crypto_LUKS` stands for both versions); `None` for tables and
+    /// names that are unknown.
+    pub fn of_volume(name: &str) -> Option<Self> {
+        let kinds = MAGICS.iter().map(|(kind, ..)| *kind);
+        let others = [Self::Ext2, Self::Ext3, Self::Jbd, Self::Vfat];
+        kinds.chain(others).find(|kind| kind.name() == name)
+    }
+
     /// Whether this is a partition table, not the contents of a volume.
     pub const fn is_table(self) -> bool {
         matches!(self, Self::Gpt | Self::Dos)

@@ -1,0 +1,145 @@
+//! All files of an image as one tree, each file system where systemd would mount it, read in this
+//! process.
+//!
+//! The order is that of systemd.image(7) and systemd-dissect: root, usr, home, srv, var, tmp, then the
+//! extended boot loader partition and the ESP where there is room for them. Where a directory to mount
+//! on is missing it is taken as made, in memory only; nothing is written.
+
+mod part;
+
+use std::io;
+use std::sync::Arc;
+
+use filetree::reader::{Grafted, ResolveError};
+use filetree::{ReadError, Reader};
+use image_specs::magic::Kind;
+use image_specs::partition::Designator;
+
+use crate::assign::{Dissected, Partition};
+use crate::open::Image;
+use crate::reader;
+use part::Part;
+
+/// Where file systems are put besides root: what, and the path.
+const MOUNTS: [(Designator, &[u8]); 5] = [
+    (Designator::Usr, b"/usr"),
+    (Designator::Home, b"/home"),
+    (Designator::Srv, b"/srv"),
+    (Designator::Var, b"/var"),
+    (Designator::Tmp, b"/var/tmp"),
+];
+
+/// The files of an image cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContentsError {
+    /// There is nothing to begin with.
+    #[error("the image has neither a root nor a usr partition, so it has no files to show")]
+    NoRoot,
+    /// The image cannot be read a second time.
+    #[error("cannot read the image")]
+    Io(#[from] io::Error),
+    /// No known file system is in a partition.
+    #[error(
+        "the {0} partition holds no file system that is known; \
+         leave it out with --image-policy={0}=unused+absent:=open"
+    )]
+    Unknown(Designator),
+    /// A file system cannot be opened.
+    #[error("cannot read the files of the {partition} partition")]
+    Read {
+        /// The partition.
+        partition: Designator,
+        /// Why.
+        source: ReadError,
+    },
+    /// It cannot be put into its place.
+    #[error("cannot put the {partition} partition where it belongs")]
+    Place {
+        /// The partition.
+        partition: Designator,
+        /// Why.
+        source: ResolveError,
+    },
+}
+
+/// Opens all file systems of an image that are mounted when the image is.
+pub fn open(image: &Image, dissected: &Dissected) -> Result<Grafted, ContentsError> {
+    let volumes = Volumes { image, dissected };
+    let root = volumes.open(Designator::Root)?;
+    if root.is_none() && !dissected.partitions.contains_key(&Designator::Usr) {
+        return Err(ContentsError::NoRoot);
+    }
+    let mut tree = Grafted::new(root);
+    for (designator, path) in MOUNTS {
+        volumes.graft(&mut tree, designator, path)?;
+    }
+    volumes.graft_boot(&mut tree)?;
+    Ok(tree)
+}
+
+/// The file systems of an image.
+struct Volumes<'a> {
+    image: &'a Image,
+    dissected: &'a Dissected,
+}
+
+impl Volumes<'_> {
+    /// The file system of a partition; `None` where there is no such partition.
+    fn open(&self, designator: Designator) -> Result<Option<Arc<dyn Reader>>, ContentsError> {
+        let Some(partition) = self.dissected.partitions.get(&designator) else {
+            return Ok(None);
+        };
+        let kind = kind(partition)?;
+        let part = Part::new(self.image, partition.extent)?;
+        let reader = reader::open(Arc::new(part), partition.extent.size.get(), &kind);
+        let fail = |source| ContentsError::Read {
+            partition: designator,
+            source,
+        };
+        reader.map(Some).map_err(fail)
+    }
+
+    fn graft(
+        &self,
+        tree: &mut Grafted,
+        designator: Designator,
+        path: &[u8],
+    ) -> Result<bool, ContentsError> {
+        let Some(reader) = self.open(designator)? else {
+            return Ok(false);
+        };
+        tree.graft(path, reader)
+            .map_err(|source| place(designator, source))?;
+        Ok(true)
+    }
+
+    /// The extended boot loader partition and the ESP share `/boot` and `/efi`.
+    fn graft_boot(&self, tree: &mut Grafted) -> Result<(), ContentsError> {
+        let populated = |tree: &Grafted, designator, path: &[u8]| {
+            tree.is_populated(path)
+                .map_err(|source| place(designator, source))
+        };
+        let mut taken = false;
+        if populated(tree, Designator::Xbootldr, b"/boot")? != Some(true) {
+            taken = self.graft(tree, Designator::Xbootldr, b"/boot")?;
+        }
+        let esp = Designator::Esp;
+        if !taken && populated(tree, esp, b"/boot")? == Some(false) {
+            self.graft(tree, esp, b"/boot")?;
+        } else if populated(tree, esp, b"/efi")? != Some(true) {
+            self.graft(tree, esp, b"/efi")?;
+        }
+        Ok(())
+    }
+}
+
+fn kind(partition: &Partition) -> Result<Kind, ContentsError> {
+    let name = partition.file_system.as_deref();
+    name.and_then(Kind::of_volume)
+        .ok_or(ContentsError::Unknown(partition.designator))
+}
+
+fn place(partition: Designator, source: ResolveError) -> ContentsError {
+    ContentsError::Place { partition, source }
+}
