@@ -10,6 +10,8 @@ pub(crate) enum Exit {
     Ok,
     /// Failed.
     Failure,
+    /// Two things that were compared differ (`dissect diff`).
+    Different,
     /// The device has no partition table, or one that is not GPT (repart).
     NoLabel,
 }
@@ -18,7 +20,7 @@ impl Exit {
     pub(crate) const fn code(self) -> u8 {
         match self {
             Self::Ok => 0,
-            Self::Failure => 1,
+            Self::Failure | Self::Different => 1,
             Self::NoLabel => 77,
         }
     }
@@ -67,6 +69,19 @@ impl Failure {
             next = error.source();
         }
         causes
+    }
+
+    /// Whether all that failed is that nobody reads the output any more.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        let mut next: Option<&(dyn Error + 'static)> = Some(self.error.as_ref());
+        while let Some(error) = next {
+            let io = error.downcast_ref::<std::io::Error>();
+            if io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+                return true;
+            }
+            next = error.source();
+        }
+        false
     }
 
     /// The failure as a JSON object for programs.

@@ -8,6 +8,7 @@
 pub mod collect;
 pub mod content;
 pub mod diff;
+pub mod extract;
 pub mod merge;
 pub mod mtree;
 pub mod reader;

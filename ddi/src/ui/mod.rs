@@ -70,6 +70,11 @@ impl Ui {
         }
     }
 
+    /// Where a long result goes, a piece at a time.
+    pub(crate) fn output(&self) -> io::BufWriter<io::StdoutLock<'static>> {
+        io::BufWriter::with_capacity(64 << 10, io::stdout().lock())
+    }
+
     /// Prints a result as JSON.
     pub(crate) fn print_json(&self, value: &Value) -> Result<(), Failure> {
         let text = match self.mode {

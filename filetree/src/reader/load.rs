@@ -15,7 +15,11 @@ const ENTRY: u64 = 96;
 
 /// Reads all inodes and names. The contents of files stay where they are.
 pub fn load(reader: &dyn Reader, limits: Limits) -> Result<Tree, ReadError> {
-    let root = reader.root();
+    load_from(reader, reader.root(), limits)
+}
+
+/// The same of a directory and what is below it; `root` becomes the root of the tree.
+pub fn load_from(reader: &dyn Reader, root: Place, limits: Limits) -> Result<Tree, ReadError> {
     let mut loading = Loading {
         reader,
         limits,

@@ -18,7 +18,7 @@ use std::fmt::Debug;
 use std::io;
 
 pub use graft::Grafted;
-pub use load::load;
+pub use load::{load, load_from};
 pub use resolve::{Follow, ResolveError, Resolved, resolve};
 
 use crate::tree::{Inode, Name};

@@ -1,14 +1,20 @@
 //! `ddi dissect`, also reached as `systemd-dissect`: one file a command.
 
 mod action;
+mod archive;
+mod cat;
+mod copy_from;
+mod diff;
 mod environment;
+mod files;
+mod list;
 mod open;
 mod options;
 mod show;
 mod validate;
 
 use action::{Action, Chosen};
-use options::{Idle, Output, Selection, Verification};
+use options::{Copying, Idle, Output, Selection, Verification};
 
 use crate::exit::{Exit, Failure};
 use crate::ui::{Mode, Ui};
@@ -16,7 +22,9 @@ use crate::verb;
 
 /// Show what is in a disk image, without root and without mounting it
 ///
-/// Without a command, shows the image's partitions and what they are for.
+/// Without a command, shows the image's partitions and what they are for. `diff IMAGE IMAGE` instead
+/// of an image compares two: fields of image, partitions and releases, and file by file; it exits
+/// with 0 where they are equal and with 1 where they differ.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DissectArgs {
     #[command(flatten)]
@@ -28,6 +36,8 @@ pub(crate) struct DissectArgs {
     #[command(flatten)]
     verification: Verification,
     #[command(flatten)]
+    copying: Copying,
+    #[command(flatten)]
     idle: Idle,
 }
 
@@ -37,9 +47,31 @@ impl verb::Run for DissectArgs {
     }
 
     fn run(&self, ui: &Ui) -> Result<Exit, Failure> {
+        match self.act(ui) {
+            // Whoever read the pipe has seen enough.
+            Err(failure) if failure.is_broken_pipe() => Ok(Exit::Ok),
+            result => result,
+        }
+    }
+}
+
+impl DissectArgs {
+    fn act(&self, ui: &Ui) -> Result<Exit, Failure> {
         match self.chosen.action()? {
             Action::Show { image } => show::run(self, ui, &image),
             Action::Validate { image } => validate::run(self, ui, &image),
+            Action::List { image } => list::list(self, ui, &image),
+            Action::Mtree { image } => list::mtree(self, ui, &image),
+            Action::Cat { image, path } => cat::run(self, ui, &image, &path),
+            Action::CopyFrom {
+                image,
+                source,
+                target,
+            } => copy_from::run(self, ui, &image, &source, target.as_deref()),
+            Action::MakeArchive { image, target } => {
+                archive::run(self, ui, &image, target.as_deref())
+            }
+            Action::Diff { old, new } => diff::run(self, ui, &old, &new),
             _ => Err(unsupported(&self.chosen.name())),
         }
     }
@@ -48,5 +80,5 @@ impl verb::Run for DissectArgs {
 /// Refuses a command or option that this version does not know how to do.
 fn unsupported(what: &str) -> Failure {
     Failure::message(format!("{what} is not supported yet"))
-        .with_hint("this version shows and checks images; use systemd-dissect for the rest")
+        .with_hint("this version reads images; use systemd-dissect for the rest")
 }

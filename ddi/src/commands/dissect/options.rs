@@ -60,6 +60,17 @@ pub(crate) struct Verification {
     pub(crate) verify_data: bool,
 }
 
+/// How files are listed and copied.
+#[derive(Debug, Args)]
+pub(crate) struct Copying {
+    /// Whether --mtree has the SHA-256 of every file [default: yes]
+    #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set)]
+    pub(crate) mtree_hash: Option<bool>,
+    /// Whether copied files keep their owners [default: auto, directories do if root copies them]
+    #[arg(long, value_name = "BOOL|auto", value_parser = Tristate::parse, action = ArgAction::Set)]
+    pub(crate) copy_ownership: Option<Tristate>,
+}
+
 /// Options of systemd-dissect for mounting, attaching and discovering: showing and checking an image
 /// does none of this, so they change nothing, there as here.
 #[derive(Debug, Args)]
@@ -82,8 +93,6 @@ pub(crate) struct Idle {
     loop_ref: Option<String>,
     #[arg(long, hide = true)]
     loop_ref_auto: bool,
-    #[arg(long, hide = true, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set)]
-    mtree_hash: Option<bool>,
     #[arg(long, hide = true)]
     system: bool,
     #[arg(long, hide = true)]
@@ -92,8 +101,6 @@ pub(crate) struct Idle {
     all: bool,
     #[arg(short = 'q', long, hide = true)]
     quiet: bool,
-    #[arg(long, hide = true, value_name = "BOOL", value_parser = Tristate::parse, action = ArgAction::Set)]
-    copy_ownership: Option<Tristate>,
 }
 
 /// `--discard=`.
