@@ -8,7 +8,9 @@
 
 pub mod erofs;
 pub mod ext4;
+mod file;
 mod source;
+pub mod vfat;
 
 use std::sync::Arc;
 
@@ -24,6 +26,7 @@ pub fn open(image: Arc<dyn ReadAt>, size: u64, kind: &Kind) -> Result<Arc<dyn Re
         Kind::Erofs => found(erofs::open(image, size)?, *kind),
         Kind::Ext2 | Kind::Ext3 | Kind::Ext4 => found(ext4::open(image, size)?, *kind),
         Kind::Squashfs => found(squashfs::open(image, size)?, *kind),
+        Kind::Vfat => found(vfat::open(image, size)?, *kind),
         _ => Err(unsupported(*kind)),
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Source {
     size: u64,
     format: &'static str,
     cache: Mutex<Cache>,
+    /// Who has which block of a map or directory.
+    claims: Mutex<HashMap<u64, u64>>,
 }
 
 /// Blocks by their offset, in two generations: when the young one is full, the old one is dropped.
@@ -36,6 +38,7 @@ impl Source {
             size,
             format,
             cache: Mutex::default(),
+            claims: Mutex::default(),
         }
     }
 
@@ -72,6 +75,13 @@ impl Source {
         let block: Arc<[u8]> = block.into();
         self.lock().insert(offset, &block);
         Ok(block)
+    }
+
+    /// Notes that a block of metadata belongs to an inode. It may not belong to another one, too, or a
+    /// small image could be walked for ever: then the answer is `false`.
+    pub(super) fn claim(&self, block: u64, owner: u64) -> bool {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        *claims.entry(block).or_insert(owner) == owner
     }
 
     /// The error that the file system is not as its format says.

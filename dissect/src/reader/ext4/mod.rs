@@ -6,18 +6,17 @@
 mod acl;
 mod checksum;
 mod directory;
-mod file;
 mod inode;
 mod map;
 mod superblock;
 mod xattr;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use filetree::reader::{Place, Visit};
 use filetree::{Content, Inode, Kind, Metadata, ReadAt, ReadError, Reader};
 
+use super::file::{self, Piece, Pieces};
 use super::source::Source;
 use inode::{FileType, Stored, flags};
 use superblock::{Superblock, block_u64};
@@ -35,9 +34,6 @@ pub struct Ext4 {
 struct Volume {
     source: Arc<Source>,
     superblock: Superblock,
-    /// Which inode has which block of a map or directory: another one must not have it, too, or
-    /// a small image could be walked for ever.
-    claims: Mutex<HashMap<u64, u32>>,
 }
 
 /// Opens the file system in the `size` bytes of `image`; `None` if it is none of these.
@@ -58,7 +54,6 @@ pub fn open_with(
         volume: Volume {
             source: Arc::new(source),
             superblock,
-            claims: Mutex::default(),
         },
     }))
 }
@@ -121,8 +116,7 @@ impl Volume {
 
     /// Notes that a block belongs to an inode.
     fn claim(&self, block: u64, inode: &Stored) -> Result<(), ReadError> {
-        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        if *claims.entry(block).or_insert(inode.number) == inode.number {
+        if self.source.claim(block, inode.number.into()) {
             return Ok(());
         }
         let what = "two files have one block of metadata";
@@ -151,9 +145,15 @@ impl Volume {
             return Ok(file::short(self.inline(inode)?, inode.size));
         }
         let block = block_u64(self.superblock.block_size);
-        let extents = map::read(self, inode)?;
+        let pieces = map::read(self, inode)?.into_iter().map(|extent| {
+            let start = extent.logical * block;
+            Piece {
+                range: start..(start + extent.length * block).min(inode.size),
+                start: extent.physical * block,
+            }
+        });
         let source = Arc::clone(&self.source);
-        Ok(file::content(source, inode.size, block, &extents))
+        Ok(Pieces::new(source, inode.size, pieces.collect()).content())
     }
 
     /// Where a symlink leads.

@@ -1,4 +1,4 @@
-//! The data of a file, read from the image when it is asked for.
+//! The data of files, read from the image when it is asked for.
 
 use std::io;
 use std::ops::Range;
@@ -6,23 +6,21 @@ use std::sync::Arc;
 
 use filetree::{Content, ReadAt};
 
-use super::super::source::Source;
-use super::map::Extent;
-
-/// A file by its extents; what is in none is a hole.
-#[derive(Debug)]
-struct File {
-    source: Arc<Source>,
-    size: u64,
-    /// In order, within the size.
-    pieces: Vec<Piece>,
-}
+use super::source::Source;
 
 /// Bytes of a file and where they begin in the image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub(super) range: Range<u64>,
+    pub(super) start: u64,
+}
+
+/// A file by its pieces; what is in none is a hole.
 #[derive(Debug)]
-struct Piece {
-    range: Range<u64>,
-    start: u64,
+pub(super) struct Pieces {
+    source: Arc<Source>,
+    size: u64,
+    pieces: Vec<Piece>,
 }
 
 /// Bytes with zeros behind them.
@@ -32,31 +30,28 @@ struct Short {
     size: u64,
 }
 
-/// The content of `size` bytes in `extents`, which lie within the image.
-pub(super) fn content(source: Arc<Source>, size: u64, block: u64, extents: &[Extent]) -> Content {
-    let pieces: Vec<Piece> = extents
-        .iter()
-        .map(|extent| {
-            let start = extent.logical * block;
-            Piece {
-                range: start..(start + extent.length * block).min(size),
-                start: extent.physical * block,
-            }
-        })
-        .collect();
-    let mut data: Vec<Range<u64>> = Vec::new();
-    for piece in &pieces {
-        match data.last_mut() {
-            Some(last) if last.end == piece.range.start => last.end = piece.range.end,
-            _ => data.push(piece.range.clone()),
+impl Pieces {
+    /// A file of `size` bytes; the pieces are in order and within the size.
+    pub(super) fn new(source: Arc<Source>, size: u64, pieces: Vec<Piece>) -> Self {
+        Self {
+            source,
+            size,
+            pieces,
         }
     }
-    let file = File {
-        source,
-        size,
-        pieces,
-    };
-    Content::from_reader(Arc::new(file), size, data)
+
+    /// What is no hole.
+    pub(super) fn content(self) -> Content {
+        let mut data: Vec<Range<u64>> = Vec::new();
+        for piece in &self.pieces {
+            match data.last_mut() {
+                Some(last) if last.end == piece.range.start => last.end = piece.range.end,
+                _ => data.push(piece.range.clone()),
+            }
+        }
+        let size = self.size;
+        Content::from_reader(Arc::new(self), size, data)
+    }
 }
 
 /// The content of a file of `size` bytes that begins with `bytes`; the rest is a hole.
@@ -74,7 +69,7 @@ pub(super) fn short(mut bytes: Vec<u8>, size: u64) -> Content {
     Content::from_reader(Arc::new(Short { bytes, size }), size, data)
 }
 
-impl ReadAt for File {
+impl ReadAt for Pieces {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let wanted = within(buffer, offset, self.size)?;
         let first = self
