@@ -1,6 +1,7 @@
 //! Effects on files, block devices and the kernel, each behind a small trait with a recording fake.
 #![deny(unsafe_code)]
 
+pub mod backing;
 pub mod copy;
 pub mod create;
 pub mod device;
@@ -17,6 +18,7 @@ pub mod partitions;
 pub mod signatures;
 pub mod space;
 mod sys;
+pub mod sysfs;
 pub mod table;
 pub mod tool;
 pub mod usage;

@@ -8,6 +8,7 @@ pub mod build;
 pub mod definition;
 pub mod fstab;
 pub mod load;
+pub mod makefs;
 pub mod plan;
 pub mod populate;
 pub mod report;

@@ -1,6 +1,7 @@
 //! The ioctls and system calls that `rustix` has no safe call for. All `unsafe` of this crate is here.
 #![allow(unsafe_code)]
 
+pub(crate) mod btrfs;
 pub(crate) mod dm;
 pub(crate) mod grow;
 pub(crate) mod keyring;

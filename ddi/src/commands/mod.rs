@@ -2,6 +2,8 @@
 
 mod dissect;
 mod documents;
+mod growfs;
+mod makefs;
 mod pick;
 mod repart;
 pub(crate) mod repart_args;
@@ -18,6 +20,8 @@ pub(crate) const VERBS: &[Verb] = &[
         .also("systemd-repart", "systemd-repart(1), repart.d(5)"),
     Verb::new::<dissect::DissectArgs>("dissect").also("systemd-dissect", "systemd-dissect(1)"),
     Verb::new::<pick::PickArgs>("pick").also("systemd-vpick", "systemd-vpick(1), systemd.v(7)"),
+    Verb::new::<growfs::GrowfsArgs>("growfs").also("systemd-growfs", "systemd-growfs@.service(8)"),
+    Verb::new::<makefs::MakefsArgs>("makefs").also("systemd-makefs", "systemd-makefs@.service(8)"),
     Verb::new::<documents::DocumentsArgs>("documents"),
 ];
 
