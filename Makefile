@@ -6,6 +6,8 @@ SECONDS_PER_FUZZ_TARGET ?= 60
 CARGO ?= cargo
 # Names the binary answers to.
 NAMES = systemd-repart systemd-dissect systemd-vpick
+# The same, for programs that only units start.
+UNIT_NAMES = systemd-growfs systemd-makefs systemd-validatefs
 
 .PHONY: build demo test guest-test check bench fuzz peer-test install clean
 
@@ -45,6 +47,8 @@ peer-test:
 install: build
 	install -Dm755 target/release/ddi $(DESTDIR)$(PREFIX)/bin/ddi
 	for name in $(NAMES); do ln -sf ddi $(DESTDIR)$(PREFIX)/bin/$$name; done
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd
+	for name in $(UNIT_NAMES); do ln -sf ../../bin/ddi $(DESTDIR)$(PREFIX)/lib/systemd/$$name; done
 	target/release/ddi documents target/documents
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m644 target/documents/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/

@@ -16,6 +16,9 @@ use rustix::fs::fstatvfs;
 /// How a device-mapper device for encryption introduces itself.
 const CRYPT: &str = "CRYPT-";
 
+/// The kernel gives no btrfs another size below this.
+const BTRFS_SMALLEST: Bytes = Bytes::mib(256);
+
 /// More devices than this are not stacked on each other.
 const MAX_LAYERS: usize = 32;
 
@@ -90,6 +93,14 @@ pub enum GrowError {
     /// It is no file system that grows.
     #[error("the file system on {} cannot grow while it is mounted; ext4, btrfs and xfs can", .0.display())]
     Unsupported(PathBuf),
+    /// The kernel grows no such small one.
+    #[error("the btrfs on {} has a device of {device} bytes; it grows from 256M on", place.display())]
+    TooSmall {
+        /// Where it is mounted.
+        place: PathBuf,
+        /// The size of its device.
+        device: u64,
+    },
     /// The kernel refused.
     #[error("cannot grow {} to {size} bytes", place.display())]
     Grow {
@@ -134,6 +145,12 @@ pub fn survey(place: &Path, sysfs: &Sysfs) -> Result<(File, Survey), GrowError> 
 pub fn plan(survey: &Survey) -> Result<Plan, GrowError> {
     let kind = survey.kind;
     let kind = kind.ok_or_else(|| GrowError::Unsupported(survey.place.clone()))?;
+    if kind == Kind::Btrfs && survey.device < BTRFS_SMALLEST {
+        return Err(GrowError::TooSmall {
+            place: survey.place.clone(),
+            device: survey.device.get(),
+        });
+    }
     let block = survey.block.get().max(1);
     Ok(Plan {
         place: survey.place.clone(),
@@ -216,6 +233,8 @@ mod tests {
             assert_eq!((plan.device.get(), plan.size.get()), (device, size));
             assert_eq!(plan.left, [Path::new("/dev/dm-0")]);
         }
+        let small = survey(Some(Kind::Btrfs), 4096, (256 << 20) - 1);
+        assert!(matches!(plan(&small), Err(GrowError::TooSmall { .. })));
         let error = plan(&survey(None, 512, 512)).unwrap_err();
         assert!(matches!(error, GrowError::Unsupported(_)));
     }

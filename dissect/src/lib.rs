@@ -21,6 +21,7 @@ pub mod probe;
 pub mod reader;
 pub mod report;
 pub mod sidecar;
+pub mod validatefs;
 pub mod verity;
 pub mod vpick;
 

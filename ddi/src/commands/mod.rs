@@ -11,6 +11,7 @@ mod repart_load;
 mod repart_refusals;
 mod repart_sign;
 mod repart_view;
+mod validatefs;
 
 use crate::verb::Verb;
 
@@ -22,6 +23,8 @@ pub(crate) const VERBS: &[Verb] = &[
     Verb::new::<pick::PickArgs>("pick").also("systemd-vpick", "systemd-vpick(1), systemd.v(7)"),
     Verb::new::<growfs::GrowfsArgs>("growfs").also("systemd-growfs", "systemd-growfs@.service(8)"),
     Verb::new::<makefs::MakefsArgs>("makefs").also("systemd-makefs", "systemd-makefs@.service(8)"),
+    Verb::new::<validatefs::ValidatefsArgs>("validatefs")
+        .also("systemd-validatefs", "systemd-validatefs@.service(8)"),
     Verb::new::<documents::DocumentsArgs>("documents"),
 ];
 
