@@ -3,9 +3,11 @@
 //!
 //! The order is that of systemd.image(7) and systemd-dissect: root, usr, home, srv, var, tmp, then the
 //! extended boot loader partition and the ESP where there is room for them. Where a directory to mount
-//! on is missing it is taken as made, in memory only; nothing is written.
+//! on is missing it is taken as made, in memory only; nothing is written. Data with a hash tree are
+//! checked against it as they are read, unless the policy does not ask for it.
 
 mod part;
+mod verified;
 
 use std::io;
 use std::sync::Arc;
@@ -18,7 +20,9 @@ use image_specs::partition::Designator;
 use crate::assign::{Dissected, Partition};
 use crate::open::Image;
 use crate::reader;
-use part::Part;
+use part::{Part, Volume};
+
+pub use verified::{UnverifiedError, Verification};
 
 /// Where file systems are put besides root: what, and the path.
 const MOUNTS: [(Designator, &[u8]); 5] = [
@@ -53,6 +57,14 @@ pub enum ContentsError {
         /// Why.
         source: ReadError,
     },
+    /// Its data cannot be held against its hash tree.
+    #[error("cannot verify the {partition} partition")]
+    Unverified {
+        /// The partition.
+        partition: Designator,
+        /// Why.
+        source: UnverifiedError,
+    },
     /// It cannot be put into its place.
     #[error("cannot put the {partition} partition where it belongs")]
     Place {
@@ -64,8 +76,16 @@ pub enum ContentsError {
 }
 
 /// Opens all file systems of an image that are mounted when the image is.
-pub fn open(image: &Image, dissected: &Dissected) -> Result<Grafted, ContentsError> {
-    let volumes = Volumes { image, dissected };
+pub fn open(
+    image: &Image,
+    dissected: &Dissected,
+    verification: Verification<'_>,
+) -> Result<Grafted, ContentsError> {
+    let volumes = Volumes {
+        image,
+        dissected,
+        verification,
+    };
     let root = volumes.open(Designator::Root)?;
     if root.is_none() && !dissected.partitions.contains_key(&Designator::Usr) {
         return Err(ContentsError::NoRoot);
@@ -82,6 +102,7 @@ pub fn open(image: &Image, dissected: &Dissected) -> Result<Grafted, ContentsErr
 struct Volumes<'a> {
     image: &'a Image,
     dissected: &'a Dissected,
+    verification: Verification<'a>,
 }
 
 impl Volumes<'_> {
@@ -91,8 +112,19 @@ impl Volumes<'_> {
             return Ok(None);
         };
         let kind = kind(partition)?;
-        let part = Part::new(self.image, partition.extent)?;
-        let reader = reader::open(Arc::new(part), partition.extent.size.get(), &kind);
+        let verified = verified::open(self.image, self.dissected, partition, self.verification);
+        let verified = verified.map_err(|source| ContentsError::Unverified {
+            partition: designator,
+            source,
+        })?;
+        let volume = match verified {
+            Some(verified) => verified,
+            None => Volume {
+                data: Arc::new(Part::new(self.image, partition.extent)?),
+                size: partition.extent.size.get(),
+            },
+        };
+        let reader = reader::open(volume.data, volume.size, &kind);
         let fail = |source| ContentsError::Read {
             partition: designator,
             source,

@@ -17,12 +17,23 @@ pub(super) struct Part {
     extent: Extent,
 }
 
+/// What a file system lies on.
+pub(super) struct Volume {
+    pub(super) data: Arc<dyn ReadAt>,
+    /// In bytes.
+    pub(super) size: u64,
+}
+
 impl Part {
     pub(super) fn new(image: &Image, extent: Extent) -> io::Result<Self> {
-        Ok(Self {
-            file: Arc::new(image.file().try_clone()?),
+        Ok(Self::of(image.file().try_clone()?, extent))
+    }
+
+    pub(super) fn of(file: File, extent: Extent) -> Self {
+        Self {
+            file: Arc::new(file),
             extent,
-        })
+        }
     }
 }
 
@@ -37,5 +48,11 @@ impl ReadAt for Part {
             Some(at) => self.file.read_exact_at(buffer, at),
             None => Err(io::ErrorKind::UnexpectedEof.into()),
         }
+    }
+}
+
+impl veritysetup::io::ReadAt for Part {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        ReadAt::read_exact_at(self, buffer, offset)
     }
 }

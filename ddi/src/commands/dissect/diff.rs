@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::DissectArgs;
 use super::files::Files;
-use super::open::{self, Opened};
+use super::open;
 use crate::exit::{Exit, Failure};
 use crate::ui::{Mode, Ui};
 
@@ -65,14 +65,14 @@ impl Side {
                 tree: Files::open(args, path)?.tree()?,
             });
         }
-        let Opened { image, dissected } = open::open(args, path)?;
-        let mut facts = image_facts(&Report::new(&dissected));
-        if let Some(verity) = &dissected.verity {
+        let opened = open::open(args, path)?;
+        let mut facts = image_facts(&Report::new(&opened.dissected));
+        if let Some(verity) = &opened.dissected.verity {
             facts.insert("root hash".to_owned(), verity.root_hash.to_string());
         }
         Ok(Self {
             facts: Some(facts),
-            tree: Files::of(&image, &dissected)?.tree()?,
+            tree: Files::of(args, &opened)?.tree()?,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use dissect::contents;
+use dissect::contents::{self, Verification};
 use filetree::collect::{self, Copy};
 use filetree::reader::{self, Follow, Place, Resolved};
 use filetree::{Content, InodeId, Kind, Limits, Owner, Reader, Rules, Timestamp, Tree};
@@ -29,17 +29,22 @@ impl Files {
                 limits: Limits::default(),
             });
         }
-        let Opened { image, dissected } = open::open(args, path)?;
-        Self::of(&image, &dissected)
+        Self::of(args, &open::open(args, path)?)
     }
 
     /// The files of an image that is open.
-    pub(super) fn of(
-        image: &dissect::Image,
-        dissected: &dissect::Dissected,
-    ) -> Result<Self, Failure> {
+    pub(super) fn of(args: &DissectArgs, opened: &Opened) -> Result<Self, Failure> {
+        let Opened {
+            image,
+            dissected,
+            policy,
+        } = opened;
+        let verification = Verification {
+            policy,
+            certificates: &open::certificates(args)?,
+        };
         Ok(Self {
-            reader: Box::new(contents::open(image, dissected)?),
+            reader: Box::new(contents::open(image, dissected, verification)?),
             limits: Limits::for_image(dissected.size.get()),
         })
     }

@@ -20,13 +20,19 @@ use crate::surroundings;
 pub(super) struct Opened {
     pub(super) image: Image,
     pub(super) dissected: Dissected,
+    /// What it is held against when its files are read.
+    pub(super) policy: ImagePolicy,
 }
 
 /// Opens and dissects an image.
 pub(super) fn open(args: &DissectArgs, path: &Path) -> Result<Opened, Failure> {
     let options = options(args, path)?;
     let (image, dissected) = dissect::dissect(path, &options)?;
-    Ok(Opened { image, dissected })
+    Ok(Opened {
+        image,
+        dissected,
+        policy: options.policy,
+    })
 }
 
 /// What the image at `path` is held against.
@@ -99,19 +105,7 @@ pub(super) fn checks(
     let mut findings: Vec<String> = table.map(|finding| finding.to_string()).collect();
     findings.extend(check::findings(dissected).iter().map(ToString::to_string));
     if !args.verification.certificate.is_empty() {
-        let load = |path: &PathBuf| {
-            Certificate::load(
-                &path.display().to_string(),
-                &CertificateSource::File,
-                &repart_sign::openssl(),
-            )
-        };
-        let certificates = args
-            .verification
-            .certificate
-            .iter()
-            .map(load)
-            .collect::<Result<Vec<_>, _>>()?;
+        let certificates = certificates(args)?;
         check::signature(dissected, &certificates)?;
     }
     if args.verification.verify_data {
@@ -119,4 +113,17 @@ pub(super) fn checks(
         check::data(image, dissected, threads)?;
     }
     Ok(findings)
+}
+
+/// The certificates that were given.
+pub(super) fn certificates(args: &DissectArgs) -> Result<Vec<Certificate>, Failure> {
+    let load = |path: &PathBuf| {
+        Certificate::load(
+            &path.display().to_string(),
+            &CertificateSource::File,
+            &repart_sign::openssl(),
+        )
+    };
+    let certificates = args.verification.certificate.iter().map(load);
+    Ok(certificates.collect::<Result<Vec<_>, _>>()?)
 }

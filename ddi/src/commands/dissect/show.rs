@@ -15,7 +15,9 @@ use crate::ui::table::{self, Align};
 use crate::ui::{Mode, Ui};
 
 pub(super) fn run(args: &DissectArgs, ui: &Ui, path: &Path) -> Result<Exit, Failure> {
-    let Opened { image, dissected } = open::open(args, path)?;
+    let Opened {
+        image, dissected, ..
+    } = open::open(args, path)?;
     let findings = open::checks(args, &image, &dissected)?;
     let report = Report::new(&dissected);
     for finding in &findings {

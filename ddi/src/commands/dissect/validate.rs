@@ -8,7 +8,9 @@ use crate::exit::{Exit, Failure};
 use crate::ui::Ui;
 
 pub(super) fn run(args: &DissectArgs, ui: &Ui, path: &Path) -> Result<Exit, Failure> {
-    let Opened { image, dissected } = open::open(args, path)?;
+    let Opened {
+        image, dissected, ..
+    } = open::open(args, path)?;
     match open::checks(args, &image, &dissected)?.first() {
         None => ui.print("OK\n").map(|()| Exit::Ok),
         Some(finding) => Err(Failure::message(format!("{}: {finding}", path.display()))),
