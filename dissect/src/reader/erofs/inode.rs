@@ -104,21 +104,26 @@ impl RawInode {
         let high = if wide { u16_at(raw, 6) } else { 0 };
         let start = u64::from(high) << 32 | u64::from(word);
         let nowhere = if wide { NOWHERE_WIDE } else { NOWHERE };
-        let size = if extended { 64 } else { 32 };
+        let length = if extended { 64 } else { 32 };
+        let size = match extended {
+            true => u64_at(raw, 8),
+            false => u64::from(u32_at(raw, 8)),
+        };
+        // Positions in files are signed.
+        if i64::try_from(size).is_err() {
+            return Err(damaged(place, "a file is impossibly big"));
+        }
         let count = u64::from(u16_at(raw, 2));
         Ok(Self {
             area,
             place,
-            xattrs: place.saturating_add(size),
+            xattrs: place.saturating_add(length),
             xattr_size: match count {
                 0 => 0,
                 count => count * 4 + 8,
             },
             layout,
-            size: match extended {
-                true => u64_at(raw, 8),
-                false => u64::from(u32_at(raw, 8)),
-            },
+            size,
             word,
             start: Some(start).filter(|start| *start != nowhere),
             shape,
