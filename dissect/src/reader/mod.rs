@@ -6,6 +6,8 @@
 //! checked before they are used, checksums are verified, memory is bounded. Nothing is repaired; a
 //! journal is not replayed, as with the mount option `norecovery`.
 
+pub mod btrfs;
+mod cache;
 pub mod erofs;
 pub mod ext4;
 mod file;
@@ -23,6 +25,7 @@ use image_specs::magic::Kind;
 /// A kind that has no reader is [`ReadError::Unsupported`], with the way that root has.
 pub fn open(image: Arc<dyn ReadAt>, size: u64, kind: &Kind) -> Result<Arc<dyn Reader>, ReadError> {
     match kind {
+        Kind::Btrfs => found(btrfs::open(image, size)?, *kind),
         Kind::Erofs => found(erofs::open(image, size)?, *kind),
         Kind::Ext2 | Kind::Ext3 | Kind::Ext4 => found(ext4::open(image, size)?, *kind),
         Kind::Squashfs => found(squashfs::open(image, size)?, *kind),

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use filetree::{ReadAt, ReadError};
 
+use super::cache::Cache;
+
 /// Bytes of metadata that are kept at most (about).
 const CACHE: usize = 4 << 20;
 
@@ -16,18 +18,9 @@ pub(super) struct Source {
     image: Arc<dyn ReadAt>,
     size: u64,
     format: &'static str,
-    cache: Mutex<Cache>,
+    cache: Cache<u64>,
     /// Who has which block of a map or directory.
     claims: Mutex<HashMap<u64, u64>>,
-}
-
-/// Blocks by their offset, in two generations: when the young one is full, the old one is dropped.
-#[derive(Debug, Default)]
-struct Cache {
-    young: HashMap<u64, Arc<[u8]>>,
-    old: HashMap<u64, Arc<[u8]>>,
-    /// Bytes in the young generation.
-    used: usize,
 }
 
 impl Source {
@@ -37,7 +30,7 @@ impl Source {
             image,
             size,
             format,
-            cache: Mutex::default(),
+            cache: Cache::new(CACHE),
             claims: Mutex::default(),
         }
     }
@@ -67,14 +60,22 @@ impl Source {
     /// A block of metadata. The same `offset` always comes with the same `length`, which the caller
     /// bounds.
     pub(super) fn block(&self, offset: u64, length: usize) -> Result<Arc<[u8]>, ReadError> {
-        if let Some(block) = self.lock().get(offset) {
-            return Ok(block);
-        }
-        let mut block = vec![0; length];
-        self.read(offset, &mut block)?;
-        let block: Arc<[u8]> = block.into();
-        self.lock().insert(offset, &block);
-        Ok(block)
+        self.checked_block(offset, length, |_| Ok(()))
+    }
+
+    /// The same, but only a block that passes `check` is kept, so that it is checked once.
+    pub(super) fn checked_block(
+        &self,
+        offset: u64,
+        length: usize,
+        check: impl FnOnce(&[u8]) -> Result<(), ReadError>,
+    ) -> Result<Arc<[u8]>, ReadError> {
+        self.cache.get_or(offset, || {
+            let mut block = vec![0; length];
+            self.read(offset, &mut block)?;
+            check(&block)?;
+            Ok(block.into())
+        })
     }
 
     /// Notes that a block of metadata belongs to an inode. It may not belong to another one, too, or a
@@ -98,32 +99,6 @@ impl Source {
         ReadError::Unsupported {
             format: self.format,
             what: what.to_owned(),
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Cache> {
-        // A cache is whole after every step.
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Cache {
-    fn get(&mut self, offset: u64) -> Option<Arc<[u8]>> {
-        if let Some(block) = self.young.get(&offset) {
-            return Some(Arc::clone(block));
-        }
-        let block = self.old.remove(&offset)?;
-        self.insert(offset, &block);
-        Some(block)
-    }
-
-    fn insert(&mut self, offset: u64, block: &Arc<[u8]>) {
-        if self.used + block.len() > CACHE / 2 {
-            self.old = std::mem::take(&mut self.young);
-            self.used = 0;
-        }
-        if self.young.insert(offset, Arc::clone(block)).is_none() {
-            self.used += block.len();
         }
     }
 }
