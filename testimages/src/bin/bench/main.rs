@@ -7,6 +7,7 @@
 
 mod build;
 mod measure;
+mod mount;
 mod read;
 
 use std::error::Error;
@@ -23,7 +24,11 @@ const MIB: u64 = 1024 * 1024;
 const SEED: &str = "--seed=11111111-2222-3333-4444-555555555555";
 
 /// The parts, which can be asked for by name.
-const PARTS: [(&str, Part); 2] = [("build", Bench::build), ("read", Bench::read)];
+const PARTS: [(&str, Part); 3] = [
+    ("build", Bench::build),
+    ("read", Bench::read),
+    ("mount", Bench::mount),
+];
 
 struct Row {
     work: String,
