@@ -5,5 +5,6 @@ pub mod builds;
 pub mod crash;
 pub mod guest;
 pub mod hostile;
+pub mod hostile_images;
 pub mod peer;
 pub mod sample;
