@@ -3,6 +3,7 @@
 
 pub mod builds;
 pub mod crash;
+pub mod dissections;
 pub mod guest;
 pub mod hostile;
 pub mod hostile_images;
