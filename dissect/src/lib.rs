@@ -13,6 +13,7 @@ pub mod check;
 pub mod contents;
 pub mod growfs;
 pub mod layout;
+pub mod metadata;
 pub mod mount;
 pub mod open;
 pub mod options;
@@ -22,6 +23,7 @@ pub mod reader;
 pub mod report;
 pub mod sidecar;
 pub mod validatefs;
+pub mod uses;
 pub mod verity;
 pub mod vpick;
 

@@ -1,9 +1,12 @@
 //! The answer as systemd-dissect gives it: rows of a table, and JSON with its field names. Pure.
 
 use image_specs::partition::VerityRole;
+use image_specs::release::Release;
 use serde::Serialize;
 
 use crate::assign::{Dissected, Partition};
+use crate::metadata::Metadata;
+use crate::uses::Uses;
 
 /// The table's columns. NODE is not among them: without a loop device there is none.
 pub const COLUMNS: [&str; 9] = [
@@ -18,8 +21,8 @@ pub const COLUMNS: [&str; 9] = [
     "PARTNO",
 ];
 
-/// The whole answer. Fields that only a look into the file systems could fill are left out, or
-/// false.
+/// The whole answer. Fields that only a look into the file systems can fill are left out, or false,
+/// where nobody has looked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "each is its own name")]
@@ -31,28 +34,23 @@ pub struct Report {
     pub architecture: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_uuid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine_id: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub machine_info: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub os_release: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub initrd_release: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sysext_release: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub confext_release: Vec<String>,
     #[serde(flatten)]
     pub uses: Uses,
     pub mounts: Vec<Mount>,
-}
-
-/// What an image can be used as: unknown, and so false, until its file systems are read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "each is its own name")]
-pub struct Uses {
-    pub use_bootable_uefi: bool,
-    pub use_bootable_container: bool,
-    pub use_initrd: bool,
-    pub use_portable_service: bool,
-    pub use_system_extension: bool,
-    #[serde(rename = "useInitRDSystemExtension")]
-    pub use_initrd_system_extension: bool,
-    pub use_portable_system_extension: bool,
-    pub use_configuration_extension: bool,
-    #[serde(rename = "useInitRDConfigurationExtension")]
-    pub use_initrd_configuration_extension: bool,
-    pub use_portable_configuration_extension: bool,
 }
 
 /// A partition of the answer.
@@ -72,8 +70,8 @@ pub struct Mount {
 }
 
 impl Report {
-    /// Puts the answer together.
-    pub fn new(dissected: &Dissected) -> Self {
+    /// Puts the answer together; `metadata` is empty where nobody has looked into the files.
+    pub fn new(dissected: &Dissected, metadata: &Metadata) -> Self {
         let mounts = dissected.partitions.values();
         let path = dissected.path.as_path();
         let name = path.file_name().unwrap_or(path.as_os_str());
@@ -83,7 +81,14 @@ impl Report {
             sector_size: dissected.sector_size.get(),
             architecture: dissected.architecture().map(|arch| arch.name().to_owned()),
             image_uuid: dissected.uuid.map(|uuid| uuid.to_string()),
-            uses: Uses::default(),
+            hostname: metadata.hostname.clone(),
+            machine_id: metadata.machine_id.map(|id| id.simple().to_string()),
+            machine_info: lines(Some(&metadata.machine_info)),
+            os_release: lines(Some(&metadata.os_release)),
+            initrd_release: lines(metadata.initrd_release.as_ref()),
+            sysext_release: lines(metadata.sysext_release.as_ref()),
+            confext_release: lines(metadata.confext_release.as_ref()),
+            uses: Uses::of(dissected, metadata),
             mounts: mounts.map(|one| Mount::new(dissected, one)).collect(),
         }
     }
@@ -130,16 +135,26 @@ impl Mount {
 
 /// How a partition that can have a hash tree is protected.
 fn verity(dissected: &Dissected, partition: &Partition) -> Option<&'static str> {
-    if partition.designator.verity_role()? != VerityRole::Data || dissected.single_file_system {
+    let designator = partition.designator;
+    if designator.verity_role()? != VerityRole::Data {
         return None;
     }
-    let has = |role| {
-        let member = dissected.verity_member(partition.designator, role);
-        member.is_some()
-    };
-    Some(match (has(VerityRole::Hash), has(VerityRole::Signature)) {
-        (_, true) => "signed",
-        (true, false) => "yes",
-        (false, false) => "no",
+    if dissected.external_tree {
+        return Some("external");
+    }
+    if dissected.single_file_system {
+        return None;
+    }
+    let verity = dissected.verity.as_ref();
+    Some(match verity.filter(|verity| verity.designator == designator) {
+        None => "no",
+        Some(verity) if verity.signature.is_some() => "signed",
+        Some(_) => "yes",
     })
+}
+
+/// Lines of `KEY=value`, as they are in the file but without quotes.
+fn lines(release: Option<&Release>) -> Vec<String> {
+    let fields = release.into_iter().flat_map(Release::fields);
+    fields.map(|(key, value)| format!("{key}={value}")).collect()
 }

@@ -10,6 +10,7 @@ use blockdev::tool::SearchPath;
 use blockdev::{BlockDevice, MemoryDevice};
 use dissect::check::{self, CheckError, Finding};
 use dissect::layout::{Part, layout};
+use dissect::metadata::Metadata;
 use dissect::report::Report;
 use dissect::verity::Origin;
 use dissect::{DissectError, Options, VerityError};
@@ -156,7 +157,7 @@ fn a_signed_image_is_told_and_passes_every_check() {
         check::data(&image, &dissected, TWO).unwrap();
 
         let [data, hash, signature] = parts.uuids.map(|uuid| uuid.to_string());
-        let report = Report::new(&dissected);
+        let report = Report::new(&dissected, &Metadata::default());
         let json = serde_json::to_value(&report).unwrap();
         let mount = |role: &str, uuid: &str, kind: &str, verity: Option<&str>, number: u32| {
             serde_json::json!({
@@ -285,7 +286,7 @@ fn a_file_system_without_a_table_is_the_root() {
     let path = parts.path("plain.raw");
     std::fs::write(&path, &parts.data).unwrap();
     let (_, dissected) = dissect::dissect(&path, &options()).unwrap();
-    let report = Report::new(&dissected);
+    let report = Report::new(&dissected, &Metadata::default());
     let [mount] = report.mounts.as_slice() else {
         panic!("{report:?}");
     };

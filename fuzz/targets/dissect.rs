@@ -64,7 +64,7 @@ fuzz_target!(|data: &[u8]| {
     let options = Options::new(ARCH);
     match dissect::dissect(&path, &options) {
         Ok((image, dissected)) => {
-            let _ = dissect::report::Report::new(&dissected).rows();
+            let _ = dissect::report::Report::new(&dissected, &dissect::metadata::Metadata::default()).rows();
             for finding in check::findings(&dissected) {
                 assert!(!finding.to_string().is_empty());
             }

@@ -47,6 +47,8 @@ pub struct Dissected {
     pub passed_over: Vec<Partition>,
     /// What is there and the policy leaves unused.
     pub unused: BTreeSet<Designator>,
+    /// Whether a hash tree in a file of its own was named, even without a root hash.
+    pub external_tree: bool,
     /// The root hash, where one is known.
     pub verity: Option<Verity>,
 }
@@ -165,6 +167,7 @@ pub fn assign(probed: Probed, options: &Options) -> Result<Dissected, AssignErro
         partitions: BTreeMap::new(),
         passed_over: Vec::new(),
         unused: BTreeSet::new(),
+        external_tree: options.verity.tree.is_some(),
         verity: None,
     };
     match &probed.content {

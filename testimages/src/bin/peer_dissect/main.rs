@@ -80,7 +80,9 @@ fn run(root: &Path, ddi: &Path, answers: &Path, cases: &[Case]) -> Outcome<()> {
     finish(Command::new("chroot").arg(root).args(["bash", "-c", &inside]))?;
     let shown = |case: &Case| case.options.starts_with("--json");
     let here = script(root, answers, cases, |case, side| side == Side::Ours || !shown(case))?;
-    finish(Command::new("bash").args(["-c", &here]))?;
+    let path = answers.join("script.here");
+    fs::write(&path, here)?;
+    finish(Command::new("bash").arg(&path))?;
     let pack = "tar --sparse --xattrs --xattrs-include='user.*' --create --file $0/images.tar .";
     finish(Command::new("bash").args(["-c", pack]).arg(answers).current_dir(&images))?;
     let there = script(root, answers, cases, |case, side| side == Side::Theirs && shown(case))?;
