@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 
 use image_specs::identity;
 use image_specs::partition::{Designator, VerityRole};
-use image_specs::units::Bytes;
+use image_specs::units::{Bytes, Extent, SectorSize};
 use image_specs::verity::{SUPERBLOCK_SIZE, Superblock, SuperblockError};
 use uuid::Uuid;
 use veritysetup::signature::{Certificate, SignatureError};
@@ -14,7 +14,7 @@ use veritysetup::verify::VerifyError;
 use veritysetup::{Levels, Params, RootHash, verify};
 
 use crate::assign::{Dissected, Partition};
-use crate::open::Image;
+use crate::open::{Image, OpenError};
 use crate::verity::{self, Verity};
 
 /// Something does not belong to the rest of its verity set.
@@ -66,6 +66,9 @@ pub enum CheckError {
     /// The signature is wrong.
     #[error(transparent)]
     Signature(#[from] SignatureError),
+    /// The file with the hash tree cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// The hash partition cannot be read.
     #[error(transparent)]
     Read(#[from] blockdev::DeviceError),
@@ -145,70 +148,105 @@ pub fn findings(dissected: &Dissected) -> Vec<Finding> {
     uuids.into_iter().flatten().chain(labels).collect()
 }
 
-/// Checks that the owner of one of `certificates` has signed the root hash.
-pub fn signature(dissected: &Dissected, certificates: &[Certificate]) -> Result<(), CheckError> {
+/// Finds the one of `certificates` whose owner has signed the root hash.
+pub fn signature<'a>(
+    dissected: &Dissected,
+    certificates: &'a [Certificate],
+) -> Result<&'a Certificate, CheckError> {
     let verity = dissected.verity.as_ref().ok_or(CheckError::NoVerity)?;
-    let signature = verity.signature.as_ref();
-    let signature = signature.ok_or_else(|| CheckError::NoSignature(verity.root_hash.clone()))?;
-    Ok(signature.verify(&verity.root_hash, certificates)?)
+    let first = verity.signatures().next();
+    let first = first.ok_or_else(|| CheckError::NoSignature(verity.root_hash.clone()))?;
+    match verity.signer(certificates) {
+        Some(signer) => Ok(signer),
+        // The reason that the first signature is refused for stands for all of them.
+        None => match first.verify(&verity.root_hash, certificates) {
+            Err(error) => Err(error.into()),
+            Ok(()) => Err(CheckError::NoSignature(verity.root_hash.clone())),
+        },
+    }
 }
 
 /// Reads all data and the whole tree, and checks them against the root hash.
 pub fn data(image: &Image, dissected: &Dissected, threads: NonZeroUsize) -> Result<(), CheckError> {
     let verity = dissected.verity.as_ref().ok_or(CheckError::NoVerity)?;
-    let (data, hash) = verity::pair(dissected).ok_or(CheckError::NoVerity)?;
-    let params = params(image, hash)?;
-    // Both sizes were found to be below 2⁶³ when the levels were laid out.
-    let needed_data = params.data_blocks * params.data_block.get();
-    let levels = Levels::new(&params).map_err(|source| CheckError::Params {
-        partition: hash.designator,
-        source,
-    })?;
-    fits(data, needed_data)?;
-    fits(hash, levels.hash_size().get())?;
-    run(image, verity, &params, (data, hash), threads)
-}
-
-fn run(
-    image: &Image,
-    verity: &Verity,
-    params: &Params,
-    (data, hash): (&Partition, &Partition),
-    threads: NonZeroUsize,
-) -> Result<(), CheckError> {
-    let (bytes, tree) = (image.window(data.extent), image.window(hash.extent));
-    verify::verify(params, &bytes, &tree, &verity.root_hash, threads).map_err(|source| {
-        CheckError::Verify {
-            partition: data.designator,
-            source,
-        }
-    })
-}
-
-fn params(image: &Image, hash: &Partition) -> Result<Params, CheckError> {
-    let partition = hash.designator;
-    if hash.extent.size < Bytes::new(512) {
-        return Err(CheckError::NoSuperblock(partition));
+    if let Some(path) = &verity.tree {
+        let tree = Image::open(path, Some(SectorSize::S512))?;
+        let whole = Extent::new(Bytes::ZERO, tree.device().size());
+        let root = dissected.partitions.get(&Designator::Root);
+        let root = root.ok_or(CheckError::NoVerity)?;
+        let tree = Tree {
+            image: &tree,
+            partition: Designator::RootVerity,
+            extent: whole,
+        };
+        return tree.check(image, root, verity, threads);
     }
-    let mut start = [0; SUPERBLOCK_SIZE];
-    image
-        .device()
-        .read_exact_at(&mut start, hash.extent.start)?;
-    let superblock = Superblock::parse(&start)
-        .map_err(|source| CheckError::Superblock { partition, source })?
-        .ok_or(CheckError::NoSuperblock(partition))?;
-    let params = Params::from_superblock(&superblock)
-        .and_then(|params| Levels::new(&params).map(|_| params));
-    params.map_err(|source| CheckError::Params { partition, source })
+    let (data, hash) = verity::pair(dissected).ok_or(CheckError::NoVerity)?;
+    let tree = Tree {
+        image,
+        partition: hash.designator,
+        extent: hash.extent,
+    };
+    tree.check(image, data, verity, threads)
 }
 
-fn fits(partition: &Partition, needed: u64) -> Result<(), CheckError> {
-    let available = partition.extent.size.get();
+/// Where a hash tree lies, superblock first.
+struct Tree<'a> {
+    image: &'a Image,
+    partition: Designator,
+    extent: Extent,
+}
+
+impl Tree<'_> {
+    fn check(
+        &self,
+        image: &Image,
+        data: &Partition,
+        verity: &Verity,
+        threads: NonZeroUsize,
+    ) -> Result<(), CheckError> {
+        let params = self.params()?;
+        let levels = Levels::new(&params).map_err(|source| CheckError::Params {
+            partition: self.partition,
+            source,
+        })?;
+        // Both sizes were found to be below 2⁶³ when the levels were laid out.
+        let needed = params.data_blocks * params.data_block.get();
+        fits(data.designator, data.extent, needed)?;
+        fits(self.partition, self.extent, levels.hash_size().get())?;
+        let (bytes, tree) = (image.window(data.extent), self.image.window(self.extent));
+        verify::verify(&params, &bytes, &tree, &verity.root_hash, threads).map_err(|source| {
+            CheckError::Verify {
+                partition: data.designator,
+                source,
+            }
+        })
+    }
+
+    fn params(&self) -> Result<Params, CheckError> {
+        let partition = self.partition;
+        if self.extent.size < Bytes::new(512) {
+            return Err(CheckError::NoSuperblock(partition));
+        }
+        let mut start = [0; SUPERBLOCK_SIZE];
+        let device = self.image.device();
+        device.read_exact_at(&mut start, self.extent.start)?;
+        let superblock = Superblock::parse(&start)
+            .map_err(|source| CheckError::Superblock { partition, source })?
+            .ok_or(CheckError::NoSuperblock(partition))?;
+        let params = Params::from_superblock(&superblock)
+            .and_then(|params| Levels::new(&params).map(|_| params));
+        params.map_err(|source| CheckError::Params { partition, source })
+    }
+}
+
+fn fits(partition: Designator, extent: Extent, needed: u64) -> Result<(), CheckError> {
+    let available = extent.size.get();
     if needed <= available {
         return Ok(());
     }
     Err(CheckError::Size {
-        partition: partition.designator,
+        partition,
         available,
         needed,
     })

@@ -22,8 +22,9 @@ pub mod probe;
 pub mod reader;
 pub mod report;
 pub mod sidecar;
-pub mod validatefs;
+pub mod trust;
 pub mod uses;
+pub mod validatefs;
 pub mod verity;
 pub mod vpick;
 

@@ -10,6 +10,10 @@ use filetree::{ReadError, Reader};
 use image_specs::release::{self, Class, Found, Release};
 use uuid::Uuid;
 
+use crate::assign::Dissected;
+use crate::contents::{self, ContentsError, Verification};
+use crate::open::Image;
+
 /// What an image says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -54,6 +58,31 @@ const INIT: [&str; 3] = [
     "/sbin/init",
 ];
 
+/// What the files of an image cannot be read for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LookError {
+    /// Its file systems cannot be.
+    #[error(transparent)]
+    Contents(#[from] ContentsError),
+    /// A file in them cannot be.
+    #[error(transparent)]
+    File(#[from] MetadataError),
+}
+
+/// Reads what the files of an image's root and usr say; nothing, where it has neither.
+pub fn of(
+    image: &Image,
+    dissected: &Dissected,
+    verification: Verification<'_>,
+) -> Result<Metadata, LookError> {
+    match contents::open_system(image, dissected, verification) {
+        Ok(tree) => Ok(read(&tree, &dissected.image_name())?),
+        Err(ContentsError::NoRoot) => Ok(Metadata::default()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Reads what the files of `tree` say; `name` is the image's, by which its release file is found.
 pub fn read(tree: &dyn Reader, name: &str) -> Result<Metadata, MetadataError> {
     let files = Files(tree);
@@ -65,7 +94,10 @@ pub fn read(tree: &dyn Reader, name: &str) -> Result<Metadata, MetadataError> {
     let os = ["/etc/os-release", "/usr/lib/os-release"];
     Ok(Metadata {
         hostname: files.text("/etc/hostname")?.as_deref().and_then(hostname),
-        machine_id: files.text("/etc/machine-id")?.as_deref().and_then(machine_id),
+        machine_id: files
+            .text("/etc/machine-id")?
+            .as_deref()
+            .and_then(machine_id),
         machine_info: files.release(&["/etc/machine-info"])?.unwrap_or_default(),
         os_release: files.release(&os)?.unwrap_or_default(),
         initrd_release: files.release(&initrd)?,

@@ -146,15 +146,19 @@ fn verity(dissected: &Dissected, partition: &Partition) -> Option<&'static str> 
         return None;
     }
     let verity = dissected.verity.as_ref();
-    Some(match verity.filter(|verity| verity.designator == designator) {
-        None => "no",
-        Some(verity) if verity.signature.is_some() => "signed",
-        Some(_) => "yes",
-    })
+    Some(
+        match verity.filter(|verity| verity.designator == designator) {
+            None => "no",
+            Some(verity) if verity.signature.is_some() => "signed",
+            Some(_) => "yes",
+        },
+    )
 }
 
 /// Lines of `KEY=value`, as they are in the file but without quotes.
 fn lines(release: Option<&Release>) -> Vec<String> {
     let fields = release.into_iter().flat_map(Release::fields);
-    fields.map(|(key, value)| format!("{key}={value}")).collect()
+    fields
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect()
 }

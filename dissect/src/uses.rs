@@ -11,7 +11,10 @@ use crate::metadata::Metadata;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "each is its own name")]
-#[expect(clippy::struct_excessive_bools, reason = "they are fields of the answer")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are fields of the answer"
+)]
 pub struct Uses {
     pub use_bootable_uefi: bool,
     pub use_bootable_container: bool,
@@ -73,8 +76,7 @@ impl Uses {
         let sysext = |scope| has_scope(metadata.sysext_release.as_ref(), Class::Sysext, scope);
         let confext = |scope| has_scope(metadata.confext_release.as_ref(), Class::Confext, scope);
         Self {
-            use_bootable_uefi: metadata.init
-                && dissected.partitions.contains_key(&Designator::Esp),
+            use_bootable_uefi: metadata.init && dissected.partitions.contains_key(&Designator::Esp),
             use_bootable_container: metadata.init,
             use_initrd: metadata.initrd_release.is_some(),
             use_portable_service: names("PORTABLE_PREFIXES") || names("PORTABLE_SCOPE"),

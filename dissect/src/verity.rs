@@ -6,7 +6,7 @@ use image_specs::partition::{Designator, VerityRole};
 use image_specs::signature::{MAX_SIZE, VeritySignature, VeritySignatureError};
 use image_specs::units::Extent;
 use veritysetup::RootHash;
-use veritysetup::signature::{Signature, SignatureError};
+use veritysetup::signature::{Certificate, Signature, SignatureError};
 
 use crate::assign::{Dissected, Partition};
 use crate::open::Image;
@@ -91,6 +91,17 @@ impl Verity {
     /// Every signature, the compatible one first.
     pub fn signatures(&self) -> impl Iterator<Item = &Signature> {
         self.signature.iter().chain(&self.more)
+    }
+
+    /// The first certificate whose owner has signed the root hash, by any of the signatures that
+    /// there are; `None` where none has.
+    pub fn signer<'a>(&self, certificates: &'a [Certificate]) -> Option<&'a Certificate> {
+        let signed = |certificate: &&Certificate| {
+            let one = std::slice::from_ref(*certificate);
+            let good = |signature: &Signature| signature.verify(&self.root_hash, one).is_ok();
+            self.signatures().any(good)
+        };
+        certificates.iter().find(signed)
     }
 
     fn given(settings: &VeritySettings, designator: Designator) -> Option<Self> {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::partition::Designator;
+use crate::partition::{Designator, VerityRole};
 
 /// Globs for the labels of some designators; partitions of others all pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,10 +31,12 @@ pub enum FilterError {
 }
 
 impl ImageFilter {
-    /// Whether a partition with this label may be used; a missing label is the empty one.
+    /// Whether a partition with this label may be used; a missing label is the empty one. Verity
+    /// partitions that no rule names go by that of their data partition.
     pub fn matches(&self, designator: Designator, label: &str) -> bool {
-        self.0
-            .get(&designator)
+        let data = designator.verity_sibling(VerityRole::Data);
+        let rule = self.0.get(&designator);
+        rule.or_else(|| self.0.get(&data?))
             .is_none_or(|pattern| glob_matches(pattern, label))
     }
 
@@ -276,6 +278,21 @@ mod tests {
                 "{text} {label}"
             );
             assert_eq!(filter.to_string().parse(), Ok(filter), "{text}");
+        }
+    }
+
+    #[test]
+    fn verity_partitions_go_by_their_data() {
+        let filter: ImageFilter = "root=a*:usr-verity=b".parse().unwrap();
+        for (designator, label, passes) in [
+            (Designator::RootVerity, "a1", true),
+            (Designator::RootVeritySig, "b", false),
+            (Designator::UsrVerity, "b", true),
+            (Designator::UsrVerity, "a", false),
+            (Designator::UsrVeritySig, "a", true),
+            (Designator::Usr, "c", true),
+        ] {
+            assert_eq!(filter.matches(designator, label), passes, "{designator}");
         }
     }
 

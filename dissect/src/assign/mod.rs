@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use image_specs::arch::Architecture;
 use image_specs::gpt::Table;
 use image_specs::partition::{Designator, VerityRole};
+use image_specs::release::image_name;
 use image_specs::units::{Bytes, Extent, SectorSize};
 use image_specs::version;
 use uuid::Uuid;
@@ -77,7 +78,7 @@ pub struct Partition {
     pub encryption: Option<Encryption>,
     /// Whether it may be written to.
     pub writable: bool,
-    /// Whether its file system is to grow when it is mounted.
+    /// Whether its file system is to grow when it is mounted, if it is writable.
     pub grow: bool,
 }
 
@@ -215,12 +216,26 @@ impl Dissected {
         self.partitions.get(&designator).into_iter().chain(rest)
     }
 
+    /// The name of the image: its file's, without what only says that it is an image.
+    pub fn image_name(&self) -> String {
+        let file = self.path.file_name().unwrap_or_default().to_string_lossy();
+        image_name(&file).to_owned()
+    }
+
+    /// Whether root or usr is encrypted, whose files say what the image is.
+    pub fn is_encrypted(&self) -> bool {
+        let found = |designator| self.partitions.get(&designator);
+        let mut system = [Designator::Root, Designator::Usr]
+            .into_iter()
+            .filter_map(found);
+        system.any(|partition| partition.encryption.is_some())
+    }
+
     /// Sets the root hash; data with one is not written to.
     pub(crate) fn take_verity(&mut self, verity: Option<Verity>) {
         let data = verity.as_ref().map(|verity| verity.designator);
         if let Some(data) = data.and_then(|data| self.partitions.get_mut(&data)) {
             data.writable = false;
-            data.grow = false;
         }
         self.verity = verity;
     }

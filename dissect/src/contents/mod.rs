@@ -86,15 +86,27 @@ pub fn open(
         dissected,
         verification,
     };
-    let root = volumes.open(Designator::Root)?;
-    if root.is_none() && !dissected.partitions.contains_key(&Designator::Usr) {
-        return Err(ContentsError::NoRoot);
-    }
-    let mut tree = Grafted::new(root);
+    let mut tree = volumes.begin()?;
     for (designator, path) in MOUNTS {
         volumes.graft(&mut tree, designator, path)?;
     }
     volumes.graft_boot(&mut tree)?;
+    Ok(tree)
+}
+
+/// Opens root and usr alone, which hold the files that say what an image is.
+pub(crate) fn open_system(
+    image: &Image,
+    dissected: &Dissected,
+    verification: Verification<'_>,
+) -> Result<Grafted, ContentsError> {
+    let volumes = Volumes {
+        image,
+        dissected,
+        verification,
+    };
+    let mut tree = volumes.begin()?;
+    volumes.graft(&mut tree, Designator::Usr, b"/usr")?;
     Ok(tree)
 }
 
@@ -106,6 +118,15 @@ struct Volumes<'a> {
 }
 
 impl Volumes<'_> {
+    /// Root alone, or an empty directory for usr.
+    fn begin(&self) -> Result<Grafted, ContentsError> {
+        let root = self.open(Designator::Root)?;
+        if root.is_none() && !self.dissected.partitions.contains_key(&Designator::Usr) {
+            return Err(ContentsError::NoRoot);
+        }
+        Ok(Grafted::new(root))
+    }
+
     /// The file system of a partition; `None` where there is no such partition.
     fn open(&self, designator: Designator) -> Result<Option<Arc<dyn Reader>>, ContentsError> {
         let Some(partition) = self.dissected.partitions.get(&designator) else {

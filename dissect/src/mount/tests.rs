@@ -36,6 +36,7 @@ fn image(partitions: &[(Designator, &str)]) -> Dissected {
         partitions: partitions.iter().enumerate().map(one).collect(),
         passed_over: Vec::new(),
         unused: BTreeSet::new(),
+        external_tree: false,
         verity: None,
     }
 }

@@ -70,10 +70,20 @@ const FILTERS: &[(&str, &str)] = &[
     ("labels.raw", "home=a.b\\:c\\=d"),
     ("squashfs.raw", "root=x"),
     ("squashfs.raw", "root=*"),
-    ("verity-ab.raw", "root=r_1:root-verity=r_1:root-verity-sig=r_1"),
+    (
+        "verity-ab.raw",
+        "root=r_1:root-verity=r_1:root-verity-sig=r_1",
+    ),
     ("verity-ab.raw", "root=r_1"),
     ("verity-ab.raw", "root-verity-sig=none"),
     ("verity-signed.raw", "root-verity=none"),
+    ("verity-labels.raw", "root=r_1"),
+    ("verity-labels.raw", "root=r_1:root-verity=v_1"),
+    (
+        "verity-labels.raw",
+        "root=r_1:root-verity=v_1:root-verity-sig=s_1",
+    ),
+    ("verity-labels.raw", "root-verity=v_1"),
     ("all.raw", "esp=x:home=h*"),
     ("mbr.raw", "root=x"),
     ("root.raw", "nonsense"),
@@ -85,41 +95,121 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("verity.raw", "--root-hash=$(cat os.squashfs.roothash)", ""),
     ("verity.raw", "--root-hash=$(cat os.erofs.roothash)", ""),
     ("verity.raw", "--usr-hash=$(cat os.squashfs.roothash)", ""),
-    ("verity-signed.raw", "--root-hash=$(cat os.squashfs.roothash)", ""),
-    ("verity-signed.raw", "--root-hash=$(cat os.squashfs.roothash) --root-hash-sig=$D/os.squashfs.p7s", ""),
-    ("verity-signed.raw", "--root-hash=$(cat os.squashfs.roothash) --root-hash-sig=base64:$(base64 -w0 os.squashfs.p7s)", ""),
-    ("verity-signed.raw", "--root-hash=$(cat os.squashfs.roothash) --root-hash-sig=$D/none", ""),
-    ("verity-signed.raw", "--root-hash-sig=$D/os.squashfs.p7s --usr-hash=$(cat os.squashfs.roothash)", ""),
+    (
+        "verity-signed.raw",
+        "--root-hash=$(cat os.squashfs.roothash)",
+        "",
+    ),
+    (
+        "verity-signed.raw",
+        "--root-hash=$(cat os.squashfs.roothash) --root-hash-sig=$D/os.squashfs.p7s",
+        "",
+    ),
+    (
+        "verity-signed.raw",
+        "--root-hash=$(cat os.squashfs.roothash) --root-hash-sig=base64:$(base64 -w0 os.squashfs.p7s)",
+        "",
+    ),
+    (
+        "verity-signed.raw",
+        "--root-hash=$(cat os.squashfs.roothash) --root-hash-sig=$D/none",
+        "",
+    ),
+    (
+        "verity-signed.raw",
+        "--root-hash-sig=$D/os.squashfs.p7s --usr-hash=$(cat os.squashfs.roothash)",
+        "",
+    ),
     ("verity-ab.raw", "--root-hash=$(cat os.erofs.roothash)", ""),
-    ("verity-ab.raw", "--root-hash=$(cat os.squashfs.roothash)", ""),
-    ("verity-ab.raw", "--root-hash=$(cat usr.squashfs.roothash)", ""),
-    ("verity-ab.raw", "--usr-hash=$(cat usr.squashfs.roothash)", ""),
-    ("verity-usr.raw", "--usr-hash=$(cat usr.squashfs.roothash)", ""),
-    ("verity-usr.raw", "--root-hash=$(cat usr.squashfs.roothash)", ""),
-    ("verity-usr-root.raw", "--usr-hash=$(cat usr.squashfs.roothash)", ""),
-    ("verity-sig-zero.raw", "--root-hash=$(cat os.squashfs.roothash)", ""),
+    (
+        "verity-ab.raw",
+        "--root-hash=$(cat os.squashfs.roothash)",
+        "",
+    ),
+    (
+        "verity-ab.raw",
+        "--root-hash=$(cat usr.squashfs.roothash)",
+        "",
+    ),
+    (
+        "verity-ab.raw",
+        "--usr-hash=$(cat usr.squashfs.roothash)",
+        "",
+    ),
+    (
+        "verity-usr.raw",
+        "--usr-hash=$(cat usr.squashfs.roothash)",
+        "",
+    ),
+    (
+        "verity-usr.raw",
+        "--root-hash=$(cat usr.squashfs.roothash)",
+        "",
+    ),
+    (
+        "verity-usr-root.raw",
+        "--usr-hash=$(cat usr.squashfs.roothash)",
+        "",
+    ),
+    (
+        "verity-sig-zero.raw",
+        "--root-hash=$(cat os.squashfs.roothash)",
+        "",
+    ),
     ("root.raw", "--root-hash=$(cat os.squashfs.roothash)", ""),
     ("generic.raw", "--root-hash=$(cat os.squashfs.roothash)", ""),
     ("generic.raw", "--usr-hash=$(cat os.squashfs.roothash)", ""),
     ("root.raw", "--root-hash=00112233", ""),
     ("root.raw", "--root-hash=zz", ""),
-    ("verity.raw", "--root-hash=00000000000000000000000000000000ffffffffffffffffffffffffffffffff", ""),
+    (
+        "verity.raw",
+        "--root-hash=00000000000000000000000000000000ffffffffffffffffffffffffffffffff",
+        "",
+    ),
     ("squashfs.raw", "--verity-data=$D/os.squashfs.hash", ""),
-    ("squashfs.raw", "--verity-data=$D/os.squashfs.hash --root-hash=$(cat os.squashfs.roothash)", ""),
-    ("squashfs.raw", "--verity-data=$D/os.squashfs.hash --usr-hash=$(cat os.squashfs.roothash)", ""),
-    ("ext4.raw", "--verity-data=$D/os.squashfs.hash --root-hash=$(cat os.squashfs.roothash)", ""),
+    (
+        "squashfs.raw",
+        "--verity-data=$D/os.squashfs.hash --root-hash=$(cat os.squashfs.roothash)",
+        "",
+    ),
+    (
+        "squashfs.raw",
+        "--verity-data=$D/os.squashfs.hash --usr-hash=$(cat os.squashfs.roothash)",
+        "",
+    ),
+    (
+        "ext4.raw",
+        "--verity-data=$D/os.squashfs.hash --root-hash=$(cat os.squashfs.roothash)",
+        "",
+    ),
     ("root.raw", "--verity-data=$D/os.squashfs.hash", ""),
-    ("squashfs.raw", "--root-hash=$(cat os.squashfs.roothash)", ""),
+    (
+        "squashfs.raw",
+        "--root-hash=$(cat os.squashfs.roothash)",
+        "",
+    ),
     ("tree.raw", "", "SYSTEMD_DISSECT_VERITY_SIDECAR=0"),
     ("tree-table.raw", "", "SYSTEMD_DISSECT_VERITY_SIDECAR=0"),
     ("hash-wrong.raw", "", "SYSTEMD_DISSECT_VERITY_SIDECAR=0"),
     ("hash-bad.raw", "", "SYSTEMD_DISSECT_VERITY_SIDECAR=no"),
-    ("hash-beside.raw", "--root-hash=$(cat os.squashfs.roothash)", ""),
-    ("hash-beside.raw", "--usr-hash=$(cat usr.squashfs.roothash)", ""),
+    (
+        "hash-beside.raw",
+        "--root-hash=$(cat os.squashfs.roothash)",
+        "",
+    ),
+    (
+        "hash-beside.raw",
+        "--usr-hash=$(cat usr.squashfs.roothash)",
+        "",
+    ),
     ("attribute.raw", "", "SYSTEMD_DISSECT_VERITY_SIDECAR=0"),
     ("verity.raw", "", "SYSTEMD_DISSECT_VERITY_GUESS=0"),
     ("verity-signed.raw", "", "SYSTEMD_DISSECT_VERITY_EMBEDDED=0"),
-    ("verity-signed.raw", "", "SYSTEMD_DISSECT_VERITY_EMBEDDED=0 SYSTEMD_DISSECT_VERITY_GUESS=0"),
+    (
+        "verity-signed.raw",
+        "",
+        "SYSTEMD_DISSECT_VERITY_EMBEDDED=0 SYSTEMD_DISSECT_VERITY_GUESS=0",
+    ),
     ("ext2.raw", "", "SYSTEMD_DISSECT_FILE_SYSTEMS=ext2:ext4"),
     ("root-ext2.raw", "", "SYSTEMD_DISSECT_FILE_SYSTEMS=ext2"),
     ("root.raw", "", "SYSTEMD_DISSECT_FILE_SYSTEMS=squashfs"),
@@ -151,22 +241,40 @@ pub(super) fn cases() -> impl Iterator<Item = Case> {
     let both = ["--json=short", "--validate"];
     let policies = HELD.iter().flat_map(move |image| {
         POLICIES.iter().map(move |policy| {
-            case(image, leak(format!("--validate '--image-policy={policy}'")), "")
+            case(
+                image,
+                leak(format!("--validate '--image-policy={policy}'")),
+                "",
+            )
         })
     });
     let shown = HELD.iter().flat_map(move |image| {
         POLICIES.iter().step_by(4).map(move |policy| {
-            case(image, leak(format!("--json=short '--image-policy={policy}'")), "")
+            case(
+                image,
+                leak(format!("--json=short '--image-policy={policy}'")),
+                "",
+            )
         })
     });
     let broken = NO_POLICIES.iter().map(move |policy| {
-        case("root.raw", leak(format!("--validate '--image-policy={policy}'")), "")
+        case(
+            "root.raw",
+            leak(format!("--validate '--image-policy={policy}'")),
+            "",
+        )
     });
     let filters = FILTERS.iter().flat_map(move |(image, filter)| {
         both.map(|verb| case(image, leak(format!("{verb} '--image-filter={filter}'")), ""))
     });
-    let others = OTHERS.iter().flat_map(move |(image, options, environment)| {
-        both.map(|verb| case(image, leak(format!("{verb} {options}")), environment))
-    });
-    policies.chain(shown).chain(broken).chain(filters).chain(others)
+    let others = OTHERS
+        .iter()
+        .flat_map(move |(image, options, environment)| {
+            both.map(|verb| case(image, leak(format!("{verb} {options}")), environment))
+        });
+    policies
+        .chain(shown)
+        .chain(broken)
+        .chain(filters)
+        .chain(others)
 }

@@ -14,7 +14,7 @@ pub(super) const IMAGES: &[(&str, &str)] = &[
     ),
     (
         "xfs.raw",
-        "truncate -s 300M xfs.raw; mkfs.xfs -q -m uuid=77777777-7777-4777-8777-777777777777 xfs.raw",
+        "truncate -s 300M xfs.raw; mkfs.xfs -q -i nrext64=0,exchange=0 -n parent=0 -m uuid=77777777-7777-4777-8777-777777777777 xfs.raw",
     ),
     ("vfat.raw", "cp esp.vfat vfat.raw"),
     ("ext2.raw", "cp small.ext2 ext2.raw"),
@@ -32,12 +32,30 @@ pub(super) const IMAGES: &[(&str, &str)] = &[
         "cp os.ext4 two-in-one.raw; dd if=os.squashfs of=two-in-one.raw bs=96 count=1 conv=notrunc status=none",
     ),
     // One partition of each kind.
-    ("root.raw", "disk root.raw <<END\n$ROOT root_1 - - os.ext4\nEND"),
-    ("usr.raw", "disk usr.raw <<END\n$USR usr_1 - - usr.squashfs\nEND"),
-    ("generic.raw", "disk generic.raw <<END\n$GENERIC data - - os.ext4\nEND"),
-    ("generic-grow.raw", "disk generic-grow.raw <<END\n$GENERIC data $GROW - os.ext4\nEND"),
-    ("generic-ro.raw", "disk generic-ro.raw <<END\n$GENERIC data $RO - os.squashfs\nEND"),
-    ("generic-hidden.raw", "disk generic-hidden.raw <<END\n$GENERIC data $NOAUTO - os.ext4\nEND"),
+    (
+        "root.raw",
+        "disk root.raw <<END\n$ROOT root_1 - - os.ext4\nEND",
+    ),
+    (
+        "usr.raw",
+        "disk usr.raw <<END\n$USR usr_1 - - usr.squashfs\nEND",
+    ),
+    (
+        "generic.raw",
+        "disk generic.raw <<END\n$GENERIC data - - os.ext4\nEND",
+    ),
+    (
+        "generic-grow.raw",
+        "disk generic-grow.raw <<END\n$GENERIC data $GROW - os.ext4\nEND",
+    ),
+    (
+        "generic-ro.raw",
+        "disk generic-ro.raw <<END\n$GENERIC data $RO - os.squashfs\nEND",
+    ),
+    (
+        "generic-hidden.raw",
+        "disk generic-hidden.raw <<END\n$GENERIC data $NOAUTO - os.ext4\nEND",
+    ),
     (
         "generic-two.raw",
         "disk generic-two.raw <<END\n$GENERIC os - - os.ext4\n$GENERIC other - - home.ext4\nEND",
@@ -50,11 +68,23 @@ pub(super) const IMAGES: &[(&str, &str)] = &[
         "generic-usr.raw",
         "disk generic-usr.raw <<END\n$GENERIC os - - os.ext4\n$USR - - - usr.squashfs\nEND",
     ),
-    ("home.raw", "disk home.raw <<END\n$HOME_ - - - home.ext4\nEND"),
-    ("unknown.raw", "disk unknown.raw <<END\n$OTHER x - - os.ext4\n$USERHOME y - - home.ext4\nEND"),
+    (
+        "home.raw",
+        "disk home.raw <<END\n$HOME_ - - - home.ext4\nEND",
+    ),
+    (
+        "unknown.raw",
+        "disk unknown.raw <<END\n$OTHER x - - os.ext4\n$USERHOME y - - home.ext4\nEND",
+    ),
     ("table-only.raw", "disk table-only.raw <<END\nEND"),
-    ("empty-root.raw", "disk empty-root.raw <<END\n$ROOT root - - -\nEND"),
-    ("empty-label.raw", "disk empty-label.raw <<END\n$ROOT _empty - - -\n$ROOT r_1 - - os.ext4\nEND"),
+    (
+        "empty-root.raw",
+        "disk empty-root.raw <<END\n$ROOT root - - -\nEND",
+    ),
+    (
+        "empty-label.raw",
+        "disk empty-label.raw <<END\n$ROOT _empty - - -\n$ROOT r_1 - - os.ext4\nEND",
+    ),
     (
         "all.raw",
         "disk all.raw <<END\n$ESP esp - - esp.vfat\n$XBOOTLDR boot - - esp.vfat\n$SWAP swap - - swap\n\
@@ -70,18 +100,42 @@ pub(super) const IMAGES: &[(&str, &str)] = &[
         "esp-off.raw",
         "disk esp-off.raw <<END\n$ROOT r - - os.ext4\n$ESP e NoBlockIOProtocol - esp.vfat\nEND",
     ),
-    ("root-hidden.raw", "disk root-hidden.raw <<END\n$ROOT r $NOAUTO - os.ext4\n$ROOT s - - os.squashfs\nEND"),
+    (
+        "root-hidden.raw",
+        "disk root-hidden.raw <<END\n$ROOT r $NOAUTO - os.ext4\n$ROOT s - - os.squashfs\nEND",
+    ),
     (
         "esp-root.raw",
         "disk esp-root.raw <<END\n$ESP e - - esp.vfat\n$ROOT r - - os.squashfs\nEND",
     ),
-    ("swap-luks.raw", "disk swap-luks.raw <<END\n$ROOT r - - os.ext4\n$SWAP w - - luks2\nEND"),
-    ("swap-empty.raw", "disk swap-empty.raw <<END\n$ROOT r - - os.ext4\n$SWAP w - - -\nEND"),
-    ("root-ext2.raw", "disk root-ext2.raw <<END\n$ROOT r - - small.ext2\nEND"),
-    ("root-swap.raw", "disk root-swap.raw <<END\n$ROOT r - - swap\nEND"),
-    ("root-luks.raw", "disk root-luks.raw <<END\n$ROOT r $GROW - luks2\n$HOME_ - - - home.ext4\nEND"),
-    ("home-luks.raw", "disk home-luks.raw <<END\n$ROOT r - - os.ext4\n$HOME_ - - - luks1\nEND"),
-    ("home-integrity.raw", "disk home-integrity.raw <<END\n$ROOT r - - os.ext4\n$HOME_ - - - luks2i\nEND"),
+    (
+        "swap-luks.raw",
+        "disk swap-luks.raw <<END\n$ROOT r - - os.ext4\n$SWAP w - - luks2\nEND",
+    ),
+    (
+        "swap-empty.raw",
+        "disk swap-empty.raw <<END\n$ROOT r - - os.ext4\n$SWAP w - - -\nEND",
+    ),
+    (
+        "root-ext2.raw",
+        "disk root-ext2.raw <<END\n$ROOT r - - small.ext2\nEND",
+    ),
+    (
+        "root-swap.raw",
+        "disk root-swap.raw <<END\n$ROOT r - - swap\nEND",
+    ),
+    (
+        "root-luks.raw",
+        "disk root-luks.raw <<END\n$ROOT r $GROW - luks2\n$HOME_ - - - home.ext4\nEND",
+    ),
+    (
+        "home-luks.raw",
+        "disk home-luks.raw <<END\n$ROOT r - - os.ext4\n$HOME_ - - - luks1\nEND",
+    ),
+    (
+        "home-integrity.raw",
+        "disk home-integrity.raw <<END\n$ROOT r - - os.ext4\n$HOME_ - - - luks2i\nEND",
+    ),
     (
         "root-two.raw",
         "disk root-two.raw <<END\n$ROOT r - - two-in-one.raw\nEND",
@@ -96,14 +150,26 @@ pub(super) const IMAGES: &[(&str, &str)] = &[
         "equal-labels.raw",
         "disk equal-labels.raw <<END\n$ROOT r - - os.squashfs\n$ROOT r - - os.ext4\n$USR - - - usr.squashfs\n$USR - - - home.ext4\nEND",
     ),
-    ("foreign.raw", "disk foreign.raw <<END\n$ARM r_1 - - os.squashfs\nEND"),
+    (
+        "foreign.raw",
+        "disk foreign.raw <<END\n$ARM r_1 - - os.squashfs\nEND",
+    ),
     (
         "foreign-better.raw",
         "disk foreign-better.raw <<END\n$ARM r_9 - - home.squashfs\n$X86 r_8 - - home.ext4\n$ROOT r_1 - - os.squashfs\nEND",
     ),
-    ("secondary.raw", "disk secondary.raw <<END\n$ARM r_9 - - home.squashfs\n$X86 r_1 - - os.squashfs\nEND"),
-    ("foreign-usr.raw", "disk foreign-usr.raw <<END\n$ROOT r - - os.ext4\n$ARMUSR u - - usr.squashfs\nEND"),
-    ("root-usr.raw", "disk root-usr.raw <<END\n$ROOT r - - os.ext4\n$USR u - - usr.squashfs\nEND"),
+    (
+        "secondary.raw",
+        "disk secondary.raw <<END\n$ARM r_9 - - home.squashfs\n$X86 r_1 - - os.squashfs\nEND",
+    ),
+    (
+        "foreign-usr.raw",
+        "disk foreign-usr.raw <<END\n$ROOT r - - os.ext4\n$ARMUSR u - - usr.squashfs\nEND",
+    ),
+    (
+        "root-usr.raw",
+        "disk root-usr.raw <<END\n$ROOT r - - os.ext4\n$USR u - - usr.squashfs\nEND",
+    ),
     // Labels.
     (
         "labels.raw",
@@ -126,10 +192,7 @@ pub(super) const IMAGES: &[(&str, &str)] = &[
         "backup-only.raw",
         "cp root.raw backup-only.raw; dd if=/dev/zero of=backup-only.raw bs=512 seek=1 count=1 conv=notrunc status=none",
     ),
-    (
-        "cut.raw",
-        "head -c 9M root.raw >cut.raw",
-    ),
+    ("cut.raw", "head -c 9M root.raw >cut.raw"),
     (
         "mbr.raw",
         "truncate -s 32M mbr.raw; printf 'label: dos\\nlabel-id: 0x12345678\\nstart=16384,size=14336,type=83,bootable\\n' |\n\
@@ -199,7 +262,10 @@ pub(super) const IMAGES: &[(&str, &str)] = &[
         "verity-wrong-uuid.raw",
         "disk verity-wrong-uuid.raw <<END\n$ROOT r_1 - - os.squashfs\n$ROOTV r_1 - - os.squashfs.hash\nEND",
     ),
-    ("verity-no-data.raw", "disk verity-no-data.raw <<END\n$ROOTV r_1 - - os.squashfs.hash\nEND"),
+    (
+        "verity-no-data.raw",
+        "disk verity-no-data.raw <<END\n$ROOTV r_1 - - os.squashfs.hash\nEND",
+    ),
     (
         "verity-no-hash.raw",
         "disk verity-no-hash.raw <<END\n$ROOT r_1 - - os.squashfs\n$ROOTS r_1 - - os.squashfs.sig\nEND",
@@ -237,18 +303,42 @@ pub(super) const IMAGES: &[(&str, &str)] = &[
         "tree-signed.raw",
         "cp os.squashfs tree-signed.raw; cp os.squashfs.hash tree-signed.verity; cp os.squashfs.roothash tree-signed.roothash; cp os.squashfs.p7s tree-signed.roothash.p7s",
     ),
-    ("tree-no-hash.raw", "cp os.squashfs tree-no-hash.raw; cp os.squashfs.hash tree-no-hash.verity"),
-    ("tree-table.raw", "cp root.raw tree-table.raw; cp os.squashfs.hash tree-table.verity"),
+    (
+        "tree-no-hash.raw",
+        "cp os.squashfs tree-no-hash.raw; cp os.squashfs.hash tree-no-hash.verity",
+    ),
+    (
+        "tree-table.raw",
+        "cp root.raw tree-table.raw; cp os.squashfs.hash tree-table.verity",
+    ),
     (
         "hash-beside.raw",
         "cp verity-ab.raw hash-beside.raw; cp os.erofs.roothash hash-beside.roothash",
     ),
-    ("hash-wrong.raw", "cp verity.raw hash-wrong.raw; cp os.erofs.roothash hash-wrong.roothash"),
-    ("hash-bad.raw", "cp root.raw hash-bad.raw; echo xyz >hash-bad.roothash"),
-    ("hash-plain.raw", "cp root.raw hash-plain.raw; cp os.erofs.roothash hash-plain.roothash"),
-    ("usrhash.raw", "cp verity-usr.raw usrhash.raw; cp usr.squashfs.roothash usrhash.usrhash"),
-    ("usrhash-root.raw", "cp root.raw usrhash-root.raw; cp usr.squashfs.roothash usrhash-root.usrhash"),
-    ("p7s-empty.raw", "cp verity.raw p7s-empty.raw; cp os.squashfs.roothash p7s-empty.roothash; : >p7s-empty.roothash.p7s"),
+    (
+        "hash-wrong.raw",
+        "cp verity.raw hash-wrong.raw; cp os.erofs.roothash hash-wrong.roothash",
+    ),
+    (
+        "hash-bad.raw",
+        "cp root.raw hash-bad.raw; echo xyz >hash-bad.roothash",
+    ),
+    (
+        "hash-plain.raw",
+        "cp root.raw hash-plain.raw; cp os.erofs.roothash hash-plain.roothash",
+    ),
+    (
+        "usrhash.raw",
+        "cp verity-usr.raw usrhash.raw; cp usr.squashfs.roothash usrhash.usrhash",
+    ),
+    (
+        "usrhash-root.raw",
+        "cp root.raw usrhash-root.raw; cp usr.squashfs.roothash usrhash-root.usrhash",
+    ),
+    (
+        "p7s-empty.raw",
+        "cp verity.raw p7s-empty.raw; cp os.squashfs.roothash p7s-empty.roothash; : >p7s-empty.roothash.p7s",
+    ),
     (
         "attribute.raw",
         "cp verity-ab.raw attribute.raw; setfattr -n user.verity.roothash -v \"$(cat os.erofs.roothash)\" attribute.raw",

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use dissect::trust::Trust;
 use dissect::{Dissected, Image, Options, Rules, VeritySettings, check, sidecar};
 use image_specs::filter::ImageFilter;
 use image_specs::partition::Designator;
@@ -92,38 +93,51 @@ fn given(selection: &Selection) -> Result<VeritySettings, Failure> {
     })
 }
 
-/// Everything that does not belong together; a signature or data that fails is an error.
+/// What was checked of an image.
+pub(super) struct Checked {
+    /// What does not belong together.
+    pub(super) findings: Vec<String>,
+    /// Whose signature the root hash has, of the certificates that are given or trusted here.
+    pub(super) signer: Option<String>,
+}
+
+/// Checks what there is to check; a signature that should be by a given certificate, or data that
+/// fails, is an error.
 pub(super) fn checks(
     args: &DissectArgs,
     image: &Image,
     dissected: &Dissected,
-) -> Result<Vec<String>, Failure> {
-    let table = dissected
-        .table
-        .iter()
-        .flat_map(|table| table.findings(dissected.size));
+) -> Result<Checked, Failure> {
+    let table = dissected.table.iter();
+    let table = table.flat_map(|table| table.findings(dissected.size));
     let mut findings: Vec<String> = table.map(|finding| finding.to_string()).collect();
     findings.extend(check::findings(dissected).iter().map(ToString::to_string));
-    if !args.verification.certificate.is_empty() {
-        let certificates = certificates(args)?;
-        check::signature(dissected, &certificates)?;
-    }
+    let certificates = certificates(args)?;
+    let signer = match args.verification.certificate.is_empty() {
+        false => Some(check::signature(dissected, &certificates)?),
+        true => dissected
+            .verity
+            .as_ref()
+            .and_then(|verity| verity.signer(&certificates)),
+    };
+    let signer = signer.map(|certificate| certificate.name().to_owned());
     if args.verification.verify_data {
         let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         check::data(image, dissected, threads)?;
     }
-    Ok(findings)
+    Ok(Checked { findings, signer })
 }
 
-/// The certificates that were given.
+/// The certificates that were given, else those that are trusted here.
 pub(super) fn certificates(args: &DissectArgs) -> Result<Vec<Certificate>, Failure> {
+    let given = &args.verification.certificate;
+    if given.is_empty() {
+        return Ok(Trust::load(Path::new("/")).certificates);
+    }
     let load = |path: &PathBuf| {
-        Certificate::load(
-            &path.display().to_string(),
-            &CertificateSource::File,
-            &repart_sign::openssl(),
-        )
+        let openssl = repart_sign::openssl();
+        let path = path.display().to_string();
+        Certificate::load(&path, &CertificateSource::File, &openssl)
     };
-    let certificates = args.verification.certificate.iter().map(load);
-    Ok(certificates.collect::<Result<Vec<_>, _>>()?)
+    Ok(given.iter().map(load).collect::<Result<_, _>>()?)
 }

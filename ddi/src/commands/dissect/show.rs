@@ -3,102 +3,159 @@
 use std::path::Path;
 
 use dissect::Dissected;
+use dissect::contents::Verification;
 use dissect::layout::{self, Part};
+use dissect::metadata::{self, Metadata};
 use dissect::report::Report;
+use dissect::uses::Uses;
+use image_specs::release::image_name;
 use image_specs::units::Bytes;
 
 use super::DissectArgs;
-use super::open::{self, Opened};
+use super::open::{self, Checked, Opened};
 use crate::exit::{Exit, Failure};
 use crate::ui::map::{self, Fill, Span};
 use crate::ui::table::{self, Align};
 use crate::ui::{Mode, Ui};
 
 pub(super) fn run(args: &DissectArgs, ui: &Ui, path: &Path) -> Result<Exit, Failure> {
+    let opened = open::open(args, path)?;
     let Opened {
         image, dissected, ..
-    } = open::open(args, path)?;
-    let findings = open::checks(args, &image, &dissected)?;
-    let report = Report::new(&dissected);
-    for finding in &findings {
+    } = &opened;
+    let checked = open::checks(args, image, dissected)?;
+    let metadata = look_into(args, ui, &opened)?;
+    for finding in &checked.findings {
         ui.note(&format!("warning: {finding}"));
     }
+    let report = Report::new(dissected, &metadata);
     if ui.mode() != Mode::Text {
         ui.print_json(&serde_json::to_value(&report)?)?;
         return Ok(Exit::Ok);
     }
     ui.print(&header(&report))?;
-    ui.print(&verity_line(args, &dissected))?;
-    ui.print(&disk(&dissected, ui.width()))?;
+    ui.print(&verity_line(args, dissected, &checked))?;
+    ui.print(&files(&report))?;
+    ui.print(&disk(dissected, ui.width()))?;
     ui.print(&mounts(&report, !args.output.no_legend))?;
     Ok(Exit::Ok)
 }
 
+/// What the image's files say. Where they cannot be read, there is still the table.
+fn look_into(args: &DissectArgs, ui: &Ui, opened: &Opened) -> Result<Metadata, Failure> {
+    let Opened {
+        image,
+        dissected,
+        policy,
+    } = opened;
+    if dissected.is_encrypted() {
+        ui.note("The image is encrypted; what its files say is not shown.");
+        return Ok(Metadata::default());
+    }
+    let verification = Verification {
+        policy,
+        certificates: &open::certificates(args)?,
+    };
+    match metadata::of(image, dissected, verification) {
+        Ok(metadata) => Ok(metadata),
+        Err(error) => {
+            let failure = Failure::from(error);
+            ui.note(&format!(
+                "What the image's files say is not shown: {failure}"
+            ));
+            Ok(Metadata::default())
+        }
+    }
+}
+
 fn header(report: &Report) -> String {
+    let architecture = report.architecture.as_deref().unwrap_or("n/a");
     let mut lines = vec![
         ("File Name", report.name.clone()),
         ("Size", Bytes::new(report.size).to_string()),
         ("Sec. Size", report.sector_size.to_string()),
+        ("Arch.", architecture.to_owned()),
     ];
-    if let Some(architecture) = &report.architecture {
-        lines.push(("Arch.", architecture.clone()));
-    }
     if let Some(uuid) = &report.image_uuid {
         lines.push(("Image UUID", uuid.clone()));
     }
     let name = image_name(&report.name);
     if name != report.name {
-        lines.push(("Image Name", name));
+        lines.push(("Image Name", name.to_owned()));
     }
-    lines
-        .into_iter()
-        .map(|(label, value)| format!("{label:>10}: {value}\n"))
-        .collect()
+    let lines = lines.iter();
+    lines.map(|(label, value)| field(label, value)).collect()
 }
 
-/// The file name less what only says that it is an image.
-fn image_name(file: &str) -> String {
-    const SUFFIXES: &[&str] = &[
-        ".xz",
-        ".gz",
-        ".bz2",
-        ".zst",
-        ".sysext.raw",
-        ".confext.raw",
-        ".raw",
-        ".qcow2",
-        ".img",
-        ".bin",
-    ];
-    let mut name = file;
-    while let Some(rest) = SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix)) {
-        name = rest;
+fn field(label: &str, value: &str) -> String {
+    format!("{label:>10}: {value}\n")
+}
+
+/// What the image's files say, and what it can be used for.
+fn files(report: &Report) -> String {
+    let mut text = String::new();
+    let hostname = report.hostname.iter().map(|name| ("Hostname", name));
+    let machine = report.machine_id.iter().map(|id| ("Machine ID", id));
+    for (label, value) in hostname.chain(machine) {
+        text += &field(label, value);
     }
-    name.to_owned()
+    for (label, lines) in [
+        ("Mach. Info", &report.machine_info),
+        ("OS Release", &report.os_release),
+        ("initrd R.", &report.initrd_release),
+        ("sysext R.", &report.sysext_release),
+        ("confext R.", &report.confext_release),
+    ] {
+        if !lines.is_empty() {
+            text += &field(label, &lines.join("\n            "));
+        }
+    }
+    if !text.is_empty() {
+        text.insert(0, '\n');
+    }
+    text + "\n" + &uses(&report.uses)
+}
+
+fn uses(uses: &Uses) -> String {
+    let lines = [
+        (uses.use_bootable_uefi, "bootable system for UEFI"),
+        (uses.use_bootable_container, "bootable system for container"),
+        (uses.use_portable_service, "portable service"),
+        (uses.use_initrd, "initrd"),
+        (uses.use_system_extension, "sysext for system"),
+        (
+            uses.use_portable_system_extension,
+            "sysext for portable service",
+        ),
+        (uses.use_initrd_system_extension, "sysext for initrd"),
+        (uses.use_configuration_extension, "confext for system"),
+        (
+            uses.use_portable_configuration_extension,
+            "confext for portable service",
+        ),
+        (
+            uses.use_initrd_configuration_extension,
+            "confext for initrd",
+        ),
+    ];
+    let lines = lines.map(|(yes, what)| format!("{} {what}", if yes { '✓' } else { '✗' }));
+    field("Use As", &lines.join("\n            "))
 }
 
 /// What is known of the root hash, and what was checked.
-fn verity_line(args: &DissectArgs, dissected: &Dissected) -> String {
+fn verity_line(args: &DissectArgs, dissected: &Dissected, checked: &Checked) -> String {
     let Some(verity) = &dissected.verity else {
         return String::new();
     };
-    let mut words = Vec::new();
-    words.push(
-        match (&verity.signature, args.verification.certificate.is_empty()) {
-            (None, _) => "not signed",
-            (Some(_), true) => "signed, signature not checked (pass --certificate=)",
-            (Some(_), false) => "signed by the given certificate",
-        },
-    );
+    let mut words = match (&verity.signature, &checked.signer) {
+        (None, _) => "not signed".to_owned(),
+        (Some(_), None) => "signed, by nobody whose certificate is in verity.d".to_owned(),
+        (Some(_), Some(signer)) => format!("signed; the certificate is {signer}"),
+    };
     if args.verification.verify_data {
-        words.push("all data checked");
+        words += "; all data checked";
     }
-    format!(
-        "{:>10}: {} ({})\n",
-        "Root Hash",
-        verity.root_hash,
-        words.join("; ")
-    )
+    field("Root Hash", &format!("{} ({words})", verity.root_hash))
 }
 
 /// The whole disk, with what has no designator, too.
@@ -149,21 +206,4 @@ fn mounts(report: &Report, legend: bool) -> String {
     let mut align = vec![Align::Left; 9];
     align[8] = Align::Right;
     table::draw(if legend { &HEADER } else { &[] }, &rows, &align)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn image_names_lose_their_suffixes() {
-        for (file, name) in [
-            ("a.raw", "a"),
-            ("b_1.sysext.raw", "b_1"),
-            ("c.raw.xz", "c"),
-            ("d", "d"),
-        ] {
-            assert_eq!(image_name(file), name);
-        }
-    }
 }

@@ -11,7 +11,7 @@ pub(super) fn run(args: &DissectArgs, ui: &Ui, path: &Path) -> Result<Exit, Fail
     let Opened {
         image, dissected, ..
     } = open::open(args, path)?;
-    match open::checks(args, &image, &dissected)?.first() {
+    match open::checks(args, &image, &dissected)?.findings.first() {
         None => ui.print("OK\n").map(|()| Exit::Ok),
         Some(finding) => Err(Failure::message(format!("{}: {finding}", path.display()))),
     }

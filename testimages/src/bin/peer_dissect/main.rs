@@ -55,7 +55,10 @@ fn main() -> Outcome<ExitCode> {
     }
     let images = cases.iter().map(|case| case.image);
     let images = images.collect::<std::collections::BTreeSet<_>>().len();
-    println!("{} dissections of {images} images, {different} differ", cases.len());
+    println!(
+        "{} dissections of {images} images, {different} differ",
+        cases.len()
+    );
     if names.is_empty() {
         fs::remove_dir_all(&answers)?;
     }
@@ -76,16 +79,30 @@ fn run(root: &Path, ddi: &Path, answers: &Path, cases: &[Case]) -> Outcome<()> {
     }
     symlink(ddi, answers.join("systemd-dissect"))?;
     fs::write(images.join("recipe"), recipe())?;
-    let inside = format!("cd {PLACE} && bash ./recipe >recipe.log 2>&1 || {{ cat recipe.log; exit 1; }}");
-    finish(Command::new("chroot").arg(root).args(["bash", "-c", &inside]))?;
+    let inside =
+        format!("cd {PLACE} && bash ./recipe >recipe.log 2>&1 || {{ cat recipe.log; exit 1; }}");
+    finish(
+        Command::new("chroot")
+            .arg(root)
+            .args(["bash", "-c", &inside]),
+    )?;
     let shown = |case: &Case| case.options.starts_with("--json");
-    let here = script(root, answers, cases, |case, side| side == Side::Ours || !shown(case))?;
+    let here = script(root, answers, cases, |case, side| {
+        side == Side::Ours || !shown(case)
+    })?;
     let path = answers.join("script.here");
     fs::write(&path, here)?;
     finish(Command::new("bash").arg(&path))?;
     let pack = "tar --sparse --xattrs --xattrs-include='user.*' --create --file $0/images.tar .";
-    finish(Command::new("bash").args(["-c", pack]).arg(answers).current_dir(&images))?;
-    let there = script(root, answers, cases, |case, side| side == Side::Theirs && shown(case))?;
+    finish(
+        Command::new("bash")
+            .args(["-c", pack])
+            .arg(answers)
+            .current_dir(&images),
+    )?;
+    let there = script(root, answers, cases, |case, side| {
+        side == Side::Theirs && shown(case)
+    })?;
     let path = answers.join("script");
     fs::write(&path, format!("{}{there}", guest(root, answers)))?;
     let outcome = Guest::Uml.limit(LIMIT).run(&[Path::new("bash"), &path]);
@@ -141,8 +158,18 @@ fn script(
             environment,
         } = case;
         for (side, name, program, place) in [
-            (Side::Theirs, "theirs", "chroot $root systemd-dissect", "$place"),
-            (Side::Ours, "ours", "$answers/systemd-dissect", "$root$place"),
+            (
+                Side::Theirs,
+                "theirs",
+                "chroot $root systemd-dissect",
+                "$place",
+            ),
+            (
+                Side::Ours,
+                "ours",
+                "$answers/systemd-dissect",
+                "$root$place",
+            ),
         ] {
             if wanted(case, side) {
                 writeln!(

@@ -12,7 +12,6 @@ use image_specs::gpt::{Entry, Table};
 use image_specs::guid;
 use image_specs::luks_header::{self, Cipher, LuksHeader};
 use image_specs::magic;
-use image_specs::mbr::Mbr;
 use image_specs::partition::Designator;
 use image_specs::units::{Bytes, Extent, SectorSize};
 use uuid::Uuid;
@@ -22,6 +21,8 @@ use crate::assign::{Dissected, Partition};
 use crate::open::Image;
 use crate::options::{FileSystems, Options};
 use crate::policy::{self, Encryption, Refused};
+
+mod mbr;
 
 /// Bytes of the binary part of a LUKS header.
 const LUKS_HEADER: u64 = 4096;
@@ -153,19 +154,18 @@ pub fn probe(image: &Image, file_systems: &FileSystems) -> Result<Probed, ProbeE
     }
     let whole = Extent::new(Bytes::ZERO, device.size());
     let found = identify(device, whole, file_systems, &device.name())?;
-    if let Some(found) = found.filter(|found| is_volume(found.kind)) {
-        let encryption = encryption(device, whole, found.kind, &device.name())?;
-        probed.uuid = found.uuid.and_then(|text| guid::parse(&text).ok());
-        probed.content = Content::FileSystem {
-            kind: found.kind.name().to_owned(),
-            encryption,
-        };
-        return Ok(probed);
-    }
-    match mbr_partitions(device)? {
-        Some(partitions) => probed.content = Content::Partitions(partitions),
-        None => return Err(ProbeError::Nothing(device.name())),
-    }
+    probed.content = match found {
+        Some(found) if is_volume(found.kind) => {
+            let encryption = encryption(device, whole, found.kind, &device.name())?;
+            probed.uuid = found.uuid.and_then(|text| guid::parse(&text).ok());
+            Content::FileSystem {
+                kind: found.kind.name().to_owned(),
+                encryption,
+            }
+        }
+        Some(found) if found.kind == magic::Kind::Dos => Content::Partitions(mbr::read(device)?),
+        _ => return Err(ProbeError::Nothing(device.name())),
+    };
     Ok(probed)
 }
 
@@ -310,49 +310,6 @@ fn gpt_partitions(table: &Table, size: Bytes) -> Vec<Found> {
         })
     };
     table.slots().iter().filter_map(found).collect()
-}
-
-/// The primary partitions of an MBR; `None` where there is none.
-fn mbr_partitions(device: &dyn BlockDevice) -> Result<Option<Vec<Found>>, ProbeError> {
-    if device.size() < Bytes::new(512) {
-        return Ok(None);
-    }
-    let mut start = [0; 512];
-    device.read_exact_at(&mut start, Bytes::ZERO)?;
-    let Some(mbr) = Mbr::parse(&start) else {
-        return Ok(None);
-    };
-    let mut found = Vec::new();
-    for (number, partition) in (1..).zip(mbr.partitions) {
-        let Some(partition) = partition else { continue };
-        let designator = match (partition.kind, partition.status) {
-            (0x83, 0x80) => Some(Designator::LinuxGeneric),
-            (0xea, _) => Some(Designator::Xbootldr),
-            _ => None,
-        };
-        // MBR sectors have 512 bytes, and their numbers 32 bits.
-        let extent = Extent::new(
-            Bytes::new(partition.first.get() * 512),
-            Bytes::new(u64::from(partition.sectors) * 512),
-        );
-        let inside = extent.end().is_some_and(|end| end <= device.size());
-        if !inside || extent.size.is_zero() {
-            continue;
-        }
-        found.push(Found {
-            number,
-            kind: Kind {
-                designator,
-                architecture: None,
-            },
-            uuid: None,
-            label: None,
-            attributes: 0,
-            extent,
-            signs: None,
-        });
-    }
-    Ok(Some(found))
 }
 
 /// The one thing that a range of the image holds; `None` where nothing is known.
