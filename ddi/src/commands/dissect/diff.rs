@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
+use dissect::metadata::Metadata;
 use dissect::report::{Mount, Report};
 use filetree::diff::{Change, Difference, diff};
 use filetree::{Kind, Tree};
@@ -66,7 +67,7 @@ impl Side {
             });
         }
         let opened = open::open(args, path)?;
-        let mut facts = image_facts(&Report::new(&opened.dissected));
+        let mut facts = image_facts(&Report::new(&opened.dissected, &Metadata::default()));
         if let Some(verity) = &opened.dissected.verity {
             facts.insert("root hash".to_owned(), verity.root_hash.to_string());
         }
