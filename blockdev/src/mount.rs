@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2, syncfs};
 use rustix::io::Errno;
 pub use rustix::mount::MountAttrFlags as Attributes;
 use rustix::mount::{
@@ -176,6 +176,13 @@ impl Tree {
         let directory = rustix::fs::open(place, flags, Mode::empty());
         let directory = directory.map_err(|error| failed(error.into()))?;
         self.attach(directory.as_fd()).map_err(failed)
+    }
+
+    /// Returns when all that was written to its root's file system is on stable storage.
+    pub fn sync(&self) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(self.0.as_fd(), ".", flags, Mode::empty())?;
+        Ok(syncfs(root)?)
     }
 
     /// Opens a directory in it. Nothing leads out: its root is the root of every path and link.

@@ -14,6 +14,8 @@ pub(crate) enum Exit {
     Different,
     /// The device has no partition table, or one that is not GPT (repart).
     NoLabel,
+    /// A command that was run for the user has ended with this.
+    Command(u8),
 }
 
 impl Exit {
@@ -22,6 +24,7 @@ impl Exit {
             Self::Ok => 0,
             Self::Failure | Self::Different => 1,
             Self::NoLabel => 77,
+            Self::Command(code) => code,
         }
     }
 }

@@ -41,6 +41,17 @@ impl Verb {
         }
     }
 
+    /// Reached as `tool` only.
+    pub(crate) const fn tool_only<T: Run>(tool: &'static str, pages: &'static str) -> Self {
+        Self {
+            name: None,
+            tool: Some(tool),
+            pages,
+            augment: T::augment_args,
+            run: run::<T>,
+        }
+    }
+
     /// The same, reached as `tool` as well.
     pub(crate) const fn also(self, tool: &'static str, pages: &'static str) -> Self {
         Self {

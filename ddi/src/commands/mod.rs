@@ -20,6 +20,7 @@ pub(crate) const VERBS: &[Verb] = &[
     Verb::new::<repart_args::RepartArgs>("repart")
         .also("systemd-repart", "systemd-repart(1), repart.d(5)"),
     Verb::new::<dissect::DissectArgs>("dissect").also("systemd-dissect", "systemd-dissect(1)"),
+    Verb::tool_only::<dissect::kernel::mount_ddi::MountDdiArgs>("mount.ddi", "mount(8)"),
     Verb::new::<pick::PickArgs>("pick").also("systemd-vpick", "systemd-vpick(1), systemd.v(7)"),
     Verb::new::<growfs::GrowfsArgs>("growfs").also("systemd-growfs", "systemd-growfs@.service(8)"),
     Verb::new::<makefs::MakefsArgs>("makefs").also("systemd-makefs", "systemd-makefs@.service(8)"),
@@ -30,7 +31,6 @@ pub(crate) const VERBS: &[Verb] = &[
 
 /// Tools that it will answer as, but does not yet.
 pub(crate) const NOT_BUILT: &[&str] = &[
-    "mount.ddi",
     "systemd-sysext",
     "systemd-confext",
     "systemd-sysupdate",

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use blockdev::grow;
-use blockdev::mount::{self, MountError, NewFileSystem, Tree};
+use blockdev::mount::{self, Attributes, MountError, NewFileSystem, Tree};
 use blockdev::tool::{Program, ToolError};
 use image_specs::partition::Designator;
 use rustix::fs::{Dir, Mode, OFlags, mkdirat, openat};
@@ -129,12 +129,16 @@ fn make(
 ) -> Result<Tree, ApplyError> {
     let source = planned.device(device)?;
     let memory = Path::new("rootfs");
+    let read_only = match planned.read_only {
+        true => Attributes::MOUNT_ATTR_RDONLY,
+        false => Attributes::empty(),
+    };
     let tree = Tree::new(&NewFileSystem {
         kind: &planned.kind,
         source: Some(source.as_deref().unwrap_or(memory)),
         options: &planned.options,
         read_only: planned.read_only,
-        attributes: planned.attributes,
+        attributes: planned.attributes | read_only,
     });
     let tree = tree.map_err(|source| ApplyError::Mount {
         designator: planned.designator,

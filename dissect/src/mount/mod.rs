@@ -5,10 +5,12 @@
 //! image are resolved with the image as the root, whatever links are in it.
 
 mod apply;
+mod copy;
 mod plan;
 #[cfg(test)]
 mod tests;
 
 pub use apply::{ApplyError, Tools, apply};
 pub use blockdev::mount::Tree;
+pub use copy::{CopyError, Ownership, copy_in, write_file};
 pub use plan::{Discard, MountOptions, Place, Plan, PlanError, PlannedMount, When, plan};

@@ -215,7 +215,8 @@ fn empty_root(options: &MountOptions) -> PlannedMount {
             .chain(owner.into_iter().flatten())
             .collect(),
         attributes: Attributes::MOUNT_ATTR_NODEV,
-        read_only: options.read_only,
+        // Directories are still to be made in it.
+        read_only: false,
         check: false,
         grow: None,
         map_owners: false,

@@ -38,7 +38,7 @@ pub(super) fn file_systems() -> FileSystems {
 }
 
 /// A switch that is on unless it is set to off.
-fn switch(name: &'static str) -> Result<bool, Failure> {
+pub(super) fn switch(name: &'static str) -> Result<bool, Failure> {
     match std::env::var(name) {
         Err(_) => Ok(true),
         Ok(text) => boolean(&text).map_err(|_| {

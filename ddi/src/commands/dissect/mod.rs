@@ -7,6 +7,7 @@ mod copy_from;
 mod diff;
 mod environment;
 mod files;
+pub(crate) mod kernel;
 mod list;
 mod open;
 mod options;
@@ -37,6 +38,8 @@ pub(crate) struct DissectArgs {
     verification: Verification,
     #[command(flatten)]
     copying: Copying,
+    #[command(flatten)]
+    mounting: kernel::options::Mounting,
     #[command(flatten)]
     idle: Idle,
 }
@@ -72,6 +75,20 @@ impl DissectArgs {
                 archive::run(self, ui, &image, target.as_deref())
             }
             Action::Diff { old, new } => diff::run(self, ui, &old, &new),
+            Action::Mount {
+                image,
+                directory,
+                make,
+            } => kernel::mount(self, &image, &directory, make),
+            Action::Umount { directory, remove } => kernel::umount(self, &directory, remove),
+            Action::Attach { image } => kernel::attach(self, ui, &image),
+            Action::Detach { path } => kernel::detach(&path),
+            Action::With { image, command } => kernel::with(self, &image, &command),
+            Action::CopyTo {
+                image,
+                source,
+                target,
+            } => kernel::copy_to(self, &image, source.as_deref(), &target),
             _ => Err(unsupported(&self.chosen.name())),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{ArgAction, Args};
 use image_specs::conf::boolean;
 
 use crate::commands::repart_args::JsonArg;
@@ -71,46 +71,19 @@ pub(crate) struct Copying {
     pub(crate) copy_ownership: Option<Tristate>,
 }
 
-/// Options of systemd-dissect for mounting, attaching and discovering: showing and checking an image
-/// does none of this, so they change nothing, there as here.
+/// Options that only some commands listen to; for the others they change nothing, as in
+/// systemd-dissect.
 #[derive(Debug, Args)]
 pub(crate) struct Idle {
-    #[arg(long, hide = true)]
-    mkdir: bool,
-    #[arg(long, hide = true)]
-    rmdir: bool,
-    #[arg(short = 'r', long, hide = true)]
-    read_only: bool,
-    #[arg(long, hide = true, value_name = "MODE", value_enum)]
-    discard: Option<Discard>,
-    #[arg(long, hide = true)]
-    in_memory: bool,
-    #[arg(long, hide = true, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set)]
-    fsck: Option<bool>,
-    #[arg(long, hide = true, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set)]
-    growfs: Option<bool>,
-    #[arg(long, hide = true, value_name = "NAME")]
-    loop_ref: Option<String>,
-    #[arg(long, hide = true)]
-    loop_ref_auto: bool,
     #[arg(long, hide = true)]
     system: bool,
     #[arg(long, hide = true)]
     user: bool,
     #[arg(long, hide = true)]
     all: bool,
-    #[arg(short = 'q', long, hide = true)]
-    quiet: bool,
-}
-
-/// `--discard=`.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Discard {
-    Disabled,
-    Loop,
-    All,
-    #[value(alias = "crypt")]
-    Crypto,
+    /// Do not print the node of an attached loop device
+    #[arg(short = 'q', long)]
+    pub(crate) quiet: bool,
 }
 
 impl Output {

@@ -1,0 +1,72 @@
+//! Whatever moment a run is killed in, what it leaves can be cleared.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use testimages::guest::{Guest, SCRATCH};
+
+use super::common::run;
+use super::{Room, SIGNED, dissect, is_free, mount, no_mapped_devices, signing, text, umount};
+
+#[test]
+fn two_hundred_kills_leave_nothing_that_stays() {
+    testimages::in_guest!(Guest::Uml.limit(Duration::from_secs(400)));
+    let room = Room::new(Path::new(SCRATCH));
+    let image = room.image("signed", &SIGNED, &signing(&room.signer("us")));
+    let place = room.place();
+    let started = Instant::now();
+    run(&mut mount(&[], &image, &place));
+    let whole = started.elapsed();
+    run(&mut umount(&place));
+    let mut mounted = 0;
+    for round in 0..200_u32 {
+        let mut command = match round % 4 {
+            0 => attach(&image),
+            1 => umount_after_mount(&image, &place),
+            _ => mount(&[], &image, &place),
+        };
+        let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = quiet.spawn().unwrap();
+        // From its start to a little beyond its end, in steps that fall elsewhere each time.
+        thread::sleep(whole.mul_f64(f64::from(round * 89 % 200) / 180.0));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        mounted += u32::from(!room.mounts().is_empty());
+        clear(&room, &image, round);
+    }
+    assert!(mounted > 0, "some were done before they were killed");
+}
+
+fn attach(image: &Path) -> Command {
+    let mut command = dissect(&["--attach"]);
+    command.arg(image);
+    command
+}
+
+fn umount_after_mount(image: &Path, place: &Path) -> Command {
+    run(&mut mount(&[], image, place));
+    umount(place)
+}
+
+/// What a person would do.
+fn clear(room: &Room, image: &Path, round: u32) {
+    let said = |output: &std::process::Output| text(output);
+    let unmounted = umount(&room.place()).output().unwrap();
+    let told = said(&unmounted);
+    let fine = unmounted.status.success() || told.contains("is not a mount point");
+    assert!(fine, "round {round}: {told}");
+    let detached = dissect(&["--detach"]).arg(image).output().unwrap();
+    let told = said(&detached);
+    let fine = detached.status.success() || told.contains("no loop device is bound");
+    assert!(fine, "round {round}: {told}");
+    assert!(room.mounts().is_empty(), "round {round}");
+    if !no_mapped_devices() || !is_free(image) {
+        let names = fs::read_dir("/sys/block").unwrap();
+        let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        let table = Command::new("dmsetup").args(["info"]).output().unwrap();
+        panic!("round {round}: {names:?}\n{}", text(&table));
+    }
+}
