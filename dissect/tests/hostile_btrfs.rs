@@ -54,7 +54,7 @@ impl ReadAt for Image {
 }
 
 /// A directory `d` with a file `d/inner`, a large file `data`, a short one `short`, a symlink `link`.
-fn made() -> Image {
+fn made(profile: &str) -> Image {
     let folder = tempfile::tempdir().unwrap();
     let (source, image) = (folder.path().join("source"), folder.path().join("image"));
     fs::create_dir_all(source.join("d")).unwrap();
@@ -69,9 +69,9 @@ fn made() -> Image {
         "-n",
         "4096",
         "-m",
-        "single",
+        profile,
         "-d",
-        "single",
+        profile,
         "--rootdir",
     ]);
     let status = mkfs.arg(&source).arg(&image).status();
@@ -274,7 +274,7 @@ const CASES: &[(Place, &[u8], &str)] = &[
 
 #[test]
 fn what_is_changed_is_noticed() {
-    let image = made();
+    let image = made("single");
     let tree = image.clone().load().unwrap();
     assert_eq!(tree.len(), 6);
     let mut wrong = Vec::new();
@@ -293,7 +293,7 @@ fn what_is_changed_is_noticed() {
 
 #[test]
 fn checksums_are_verified() {
-    let image = made();
+    let image = made("single");
     for (at, expected) in [
         (
             SUPERBLOCK + 0x130,
@@ -335,10 +335,36 @@ fn checksums_are_verified() {
     );
 }
 
+/// Everything is there twice: one copy of each block is enough.
+#[test]
+fn the_second_copy_serves_if_the_first_is_damaged() {
+    let image = made("dup");
+    let mut first = BTreeMap::new();
+    for (number, block) in &image.blocks {
+        first.entry(block).or_insert(*number);
+    }
+    let blocks = first
+        .into_values()
+        .filter(|block| block * BLOCK != SUPERBLOCK);
+    let mut changed = image.clone();
+    blocks.for_each(|block| changed.flip(block * BLOCK + 50));
+    let tree = changed.load().unwrap();
+    let Kind::File(content) = &tree.inode(tree.lookup(b"data").unwrap()).kind else {
+        panic!("it is a file");
+    };
+    let mut bytes = [0; 20000];
+    content
+        .open()
+        .unwrap()
+        .read_exact_at(&mut bytes, 0)
+        .unwrap();
+    assert_eq!(bytes, [0x5a; 20000]);
+}
+
 /// An image that ends anywhere gives an error, or what is in the part that is there.
 #[test]
 fn what_is_cut_off_is_noticed() {
-    let image = made();
+    let image = made("single");
     for length in [0, 65536, 65600, 69631, 69632, 1 << 20, 12 << 20] {
         let mut cut = image.clone();
         cut.size = length;

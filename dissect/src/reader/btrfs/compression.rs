@@ -102,3 +102,52 @@ fn segments(input: &[u8], length: usize, sector: usize) -> Option<Vec<u8>> {
     }
     Some(output)
 }
+
+#[cfg(test)]
+mod tests {
+    use libdeflater::{CompressionLvl, Compressor};
+
+    use super::*;
+
+    fn packed(plain: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let mut zlib = vec![0; plain.len() + 4096];
+        let mut compressor = Compressor::new(CompressionLvl::default());
+        let length = compressor.zlib_compress(plain, &mut zlib).unwrap();
+        zlib.truncate(length.next_multiple_of(4096));
+        let mut zstd = zstd::bulk::compress(plain, 3).unwrap();
+        zstd.resize(zstd.len().next_multiple_of(4096), 0);
+        (zlib, zstd)
+    }
+
+    #[test]
+    fn no_extent_gives_more_than_it_may() {
+        let plain: Vec<u8> = (0..100_000_u32)
+            .map(|at| (at / 7).to_le_bytes()[0])
+            .collect();
+        let (zlib, zstd) = packed(&plain);
+        for (algorithm, input) in [(Algorithm::Zlib, zlib), (Algorithm::Zstd, zstd)] {
+            assert_eq!(algorithm.unpack(&input, 100_000, 4096).unwrap(), plain);
+            let longer = algorithm.unpack(&input, 102_400, 4096).unwrap();
+            assert_eq!(longer[100_000..], [0; 2400]);
+            assert_eq!(algorithm.unpack(&input, 4096, 4096).unwrap(), plain[..4096]);
+            assert_eq!(algorithm.unpack(&input[..100], 100_000, 4096), None);
+        }
+        let (zlib, zstd) = packed(&vec![0; 64 << 20]);
+        assert_eq!(Algorithm::Zlib.unpack(&zlib, 131_072, 4096), None);
+        // Its window is larger than a kernel has memory for.
+        assert_eq!(Algorithm::Zstd.unpack(&zstd, 131_072, 4096), None);
+    }
+
+    #[test]
+    fn segments_of_lzo_stay_within_their_sectors() {
+        let segment = b"\x07\0\0\0\x14abc\x11\0\0";
+        let two = [&b"\x1a\0\0\0"[..], segment, segment].concat();
+        let unpack = |input: &[u8]| Algorithm::Lzo.unpack(input, 8, 4096);
+        assert_eq!(unpack(&two).unwrap(), b"abcabc\0\0");
+        for (at, value) in [(0, 0xff), (0, 0x19), (4, 0xff), (7, 0xff), (15, 8)] {
+            let mut damaged = two.clone();
+            damaged[at] = value;
+            assert_eq!(unpack(&damaged), None, "{at}");
+        }
+    }
+}

@@ -156,3 +156,45 @@ impl Stream<'_> {
         (self.output.len().checked_add(length)? <= self.end).then_some(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unpacked(input: &[u8], most: usize) -> Option<Vec<u8>> {
+        let mut output = b"before".to_vec();
+        unpack(input, &mut output, most)?;
+        Some(output.split_off(6))
+    }
+
+    #[test]
+    fn streams_are_read_as_linux_reads_them() {
+        let cases: [(&[u8], &[u8]); 6] = [
+            (b"\x14abc\x11\0\0", b"abc"),
+            (b"\x15abcd\x4c\0\x11\0\0", b"abcdabc"),
+            (b"\x15abcd\x21\0\0\x11\0\0", b"abcdddd"),
+            (
+                b"\x15abcd\x20\x02\0\0\x11\0\0",
+                &[b"abcd", &[b'd'; 35][..]].concat(),
+            ),
+            (b"\0\x01nineteen characters\x11\0\0", b"nineteen characters"),
+            // A literal behind a match, and the shortest match behind that.
+            (b"\x15abcd\x4d\0x\x04\0\x11\0\0", b"abcdabcxcx"),
+        ];
+        for (input, expected) in cases {
+            assert_eq!(unpacked(input, expected.len()).unwrap(), expected);
+            assert_eq!(unpacked(input, expected.len() - 1), None, "too much");
+            for end in 0..input.len() {
+                assert_eq!(unpacked(&input[..end], 100), None, "cut off");
+            }
+        }
+        for damaged in [
+            &b"\x11\x01\0\0\0"[..],
+            b"\x14abc\x4c\0\x11\0\0",
+            b"\x14abc\x4c\xff\x11\0\0",
+            b"\x15abcd\x20\0\0\0\0\0\0\0\0",
+        ] {
+            assert_eq!(unpacked(damaged, 1 << 20), None, "{damaged:?}");
+        }
+    }
+}
