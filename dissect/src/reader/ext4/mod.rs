@@ -211,3 +211,6 @@ impl Volume {
         Err(self.source.unsupported(&what))
     }
 }
+
+#[cfg(test)]
+mod tests;
