@@ -185,3 +185,6 @@ fn metadata(mode: u16, mtime: Timestamp) -> Metadata {
         ..Metadata::default()
     }
 }
+
+#[cfg(test)]
+mod tests;
