@@ -13,6 +13,7 @@ pub mod ext4;
 mod file;
 mod source;
 pub mod vfat;
+pub mod xfs;
 
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ pub fn open(image: Arc<dyn ReadAt>, size: u64, kind: &Kind) -> Result<Arc<dyn Re
         Kind::Ext2 | Kind::Ext3 | Kind::Ext4 => found(ext4::open(image, size)?, *kind),
         Kind::Squashfs => found(squashfs::open(image, size)?, *kind),
         Kind::Vfat => found(vfat::open(image, size)?, *kind),
+        Kind::Xfs => found(xfs::open(image, size)?, *kind),
         _ => Err(unsupported(*kind)),
     }
 }
