@@ -11,6 +11,7 @@ pub mod activate;
 pub mod assign;
 pub mod check;
 pub mod contents;
+pub mod discover;
 pub mod growfs;
 pub mod layout;
 pub mod metadata;

@@ -12,6 +12,7 @@ pub mod extract;
 pub mod merge;
 pub mod mtree;
 pub mod reader;
+pub mod shift;
 pub mod stage;
 pub mod tar;
 pub mod tree;

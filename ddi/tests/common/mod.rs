@@ -20,9 +20,14 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     pub(crate) fn new() -> Self {
+        Self::within(scratch_root())
+    }
+
+    /// In a folder that everybody reaches.
+    pub(crate) fn within(parent: impl AsRef<Path>) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("ddi-test")
-            .tempdir_in(scratch_root())
+            .tempdir_in(parent)
             .unwrap();
         // Commands that run as another user look in here too.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();

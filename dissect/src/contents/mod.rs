@@ -7,6 +7,7 @@
 //! checked against it as they are read, unless the policy does not ask for it.
 
 mod part;
+mod shared;
 mod verified;
 
 use std::io;
@@ -21,6 +22,7 @@ use crate::assign::{Dissected, Partition};
 use crate::open::Image;
 use crate::reader;
 use part::{Part, Volume};
+use shared::Shared;
 
 pub use verified::{UnverifiedError, Verification};
 
@@ -146,11 +148,15 @@ impl Volumes<'_> {
             },
         };
         let reader = reader::open(volume.data, volume.size, &kind);
-        let fail = |source| ContentsError::Read {
+        let reader = reader.map_err(|source| ContentsError::Read {
             partition: designator,
             source,
-        };
-        reader.map(Some).map_err(fail)
+        })?;
+        let private = matches!(designator, Designator::Esp | Designator::Xbootldr);
+        Ok(Some(match kind == Kind::Vfat && !private {
+            true => Arc::new(Shared(reader)),
+            false => reader,
+        }))
     }
 
     fn graft(

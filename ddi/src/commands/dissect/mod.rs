@@ -5,17 +5,19 @@ mod archive;
 mod cat;
 mod copy_from;
 mod diff;
+mod discover;
 mod environment;
 mod files;
 pub(crate) mod kernel;
 mod list;
 mod open;
 mod options;
+mod shift;
 mod show;
 mod validate;
 
 use action::{Action, Chosen};
-use options::{Copying, Idle, Output, Selection, Verification};
+use options::{Copying, Discovery, Idle, Output, Selection, Verification};
 
 use crate::exit::{Exit, Failure};
 use crate::ui::{Mode, Ui};
@@ -40,6 +42,8 @@ pub(crate) struct DissectArgs {
     copying: Copying,
     #[command(flatten)]
     mounting: kernel::options::Mounting,
+    #[command(flatten)]
+    discovery: Discovery,
     #[command(flatten)]
     idle: Idle,
 }
@@ -74,6 +78,8 @@ impl DissectArgs {
             Action::MakeArchive { image, target } => {
                 archive::run(self, ui, &image, target.as_deref())
             }
+            Action::Discover => discover::run(self, ui),
+            Action::Shift { image, base } => shift::run(ui, &image, &base),
             Action::Diff { old, new } => diff::run(self, ui, &old, &new),
             Action::Mount {
                 image,

@@ -71,16 +71,24 @@ pub(crate) struct Copying {
     pub(crate) copy_ownership: Option<Tristate>,
 }
 
+/// Where images are looked for.
+#[derive(Debug, Args)]
+pub(crate) struct Discovery {
+    /// --discover: only images of the system
+    #[arg(long)]
+    pub(crate) system: bool,
+    /// --discover: only images of this user
+    #[arg(long)]
+    pub(crate) user: bool,
+    /// --discover: hidden images, too
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
 /// Options that only some commands listen to; for the others they change nothing, as in
 /// systemd-dissect.
 #[derive(Debug, Args)]
 pub(crate) struct Idle {
-    #[arg(long, hide = true)]
-    system: bool,
-    #[arg(long, hide = true)]
-    user: bool,
-    #[arg(long, hide = true)]
-    all: bool,
     /// Do not print the node of an attached loop device
     #[arg(short = 'q', long)]
     pub(crate) quiet: bool,

@@ -1,0 +1,285 @@
+//! An ordinary user reads the files of images, and sees what root sees who mounts them. Nothing is
+//! asked of the kernel on the way that only root may.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{Scratch, ddi, fails, plant, run, unprivileged};
+use testimages::guest::SCRATCH;
+
+/// Calls and names that show a reader that leans on the kernel.
+const FORBIDDEN: &[&str] = &[
+    "mount(",
+    "mount_setattr(",
+    "move_mount(",
+    "fsopen(",
+    "fsmount(",
+    "open_tree(",
+    "umount2(",
+    "unshare(",
+    "setns(",
+    "pivot_root(",
+    "chroot(",
+    "CLONE_NEW",
+    "/dev/loop",
+    "/dev/mapper",
+];
+
+const TRACED: &str = "--trace=mount,mount_setattr,move_mount,fsopen,fsmount,open_tree,umount2,unshare,\
+                      setns,pivot_root,chroot,clone,clone3,open,openat,openat2,execve";
+
+/// The definitions of an image with several partitions: root verified, home, ESP.
+const SEVERAL: &[(&str, &str)] = &[
+    (
+        "10.conf",
+        "Type=root\nFormat=squashfs\nCopyFiles=/\nVerity=data\nVerityMatchKey=a\nMinimize=best\n\
+         MakeDirectories=/home /efi\n",
+    ),
+    (
+        "20.conf",
+        "Type=root-verity\nVerity=hash\nVerityMatchKey=a\nMinimize=best\n",
+    ),
+    (
+        "30.conf",
+        "Type=home\nFormat=ext4\nCopyFiles=/usr:/someone\nSizeMinBytes=64M\nSizeMaxBytes=64M\n",
+    ),
+    (
+        "40.conf",
+        "Type=esp\nFormat=vfat\nCopyFiles=/usr/lib/deep:/EFI\nSizeMinBytes=64M\nSizeMaxBytes=64M\n",
+    ),
+];
+
+fn words(program: &str, arguments: &[&str]) -> String {
+    run(Command::new(program).args(arguments))
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// One command of `ddi dissect`, run by an ordinary user.
+fn dissect(arguments: &[&str]) -> Command {
+    let mut command = ddi();
+    command.arg("dissect").args(arguments);
+    unprivileged(&command)
+}
+
+/// The same as root.
+fn as_root(arguments: &[&str]) -> Command {
+    let mut command = ddi();
+    command.arg("dissect").args(arguments);
+    command
+}
+
+/// Images of one file system each.
+fn bare(scratch: &Scratch, tree: &Path) -> Vec<PathBuf> {
+    let made = |name: &str| scratch.path(name);
+    let (ext4, squashfs, erofs) = (made("ext4.raw"), made("squashfs.raw"), made("erofs.raw"));
+    fs::File::create(&ext4).unwrap().set_len(64 << 20).unwrap();
+    words("mkfs.ext4", &["-q", "-d", text(tree), text(&ext4)]);
+    words(
+        "mksquashfs",
+        &[text(tree), text(&squashfs), "-quiet", "-no-progress"],
+    );
+    words("mkfs.erofs", &["-zlz4", text(&erofs), text(tree)]);
+    let vfat = made("vfat.raw");
+    fs::File::create(&vfat).unwrap().set_len(64 << 20).unwrap();
+    words("mkfs.vfat", &[text(&vfat)]);
+    let usr = tree.join("usr/lib/deep");
+    words(
+        "mcopy",
+        &["-s", "-m", "-i", text(&vfat), text(&usr), "::/Deep Folder"],
+    );
+    vec![ext4, squashfs, erofs, vfat]
+}
+
+/// Mounts a file system that begins at `offset` of an image.
+fn mount(image: &Path, offset: u64, size: u64, kind: &str, options: &str, at: &Path) {
+    fs::create_dir_all(at).unwrap();
+    let options = format!("ro,loop,offset={offset},sizelimit={size}{options}");
+    words(
+        "mount",
+        &["-t", kind, "-o", &options, text(image), text(at)],
+    );
+}
+
+/// What a mounted file system holds, read through the kernel.
+fn mtree(path: &Path) -> String {
+    run(&mut as_root(&["--mtree", text(path)]))
+}
+
+/// Everything that can be asked of an image, against what is mounted at `mounted`.
+fn compare(scratch: &Scratch, image: &Path, mounted: &Path) {
+    let expected = mtree(mounted);
+    assert!(expected.lines().count() > 3, "{expected}");
+    let found = run(&mut dissect(&["--mtree", text(image)]));
+    assert_eq!(found, expected, "{}", image.display());
+    let listed = run(&mut dissect(&["--list", text(image)]));
+    assert_eq!(listed, run(&mut as_root(&["--list", text(mounted)])));
+
+    // By tar, as root, so that owners can be given.
+    let archive = scratch.path("archive.tar.gz");
+    drop(fs::remove_file(&archive));
+    run(&mut as_root(&[
+        "--make-archive",
+        text(image),
+        text(&archive),
+    ]));
+    let unpacked = scratch.path("unpacked");
+    fs::create_dir(&unpacked).unwrap();
+    let options = ["--numeric-owner", "--xattrs", "--xattrs-include=*", "-xpf"];
+    words(
+        "tar",
+        &[&["-C", text(&unpacked)][..], &options, &[text(&archive)]].concat(),
+    );
+    assert_eq!(mtree(&unpacked), expected, "{}", image.display());
+    fs::remove_dir_all(&unpacked).unwrap();
+
+    let copied = scratch.path("copied");
+    run(&mut as_root(&[
+        "--copy-from",
+        text(image),
+        "/",
+        text(&copied),
+    ]));
+    assert_eq!(mtree(&copied), expected, "{}", image.display());
+    fs::remove_dir_all(&copied).unwrap();
+
+    // Somebody else owns what an ordinary user copies.
+    run(&mut dissect(&[
+        "--copy-from",
+        text(image),
+        "/",
+        text(&copied),
+    ]));
+    let without_owner = |text: &str| {
+        let words = text
+            .split(' ')
+            .filter(|word| !word.starts_with("uid=") && !word.starts_with("gid="));
+        words.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(without_owner(&mtree(&copied)), without_owner(&expected));
+    fs::remove_dir_all(&copied).unwrap();
+}
+
+#[test]
+fn an_ordinary_user_sees_what_root_mounts() {
+    testimages::in_guest!(Uml);
+    let scratch = Scratch::within(SCRATCH);
+    let tree = scratch.path("tree");
+    plant(&tree);
+    words("chown", &["-R", "7:8", text(&tree.join("opt"))]);
+    words("mknod", &[text(&tree.join("null")), "c", "1", "3"]);
+    let mounted = scratch.path("mounted");
+    for image in bare(&scratch, &tree) {
+        let kind = image.file_stem().unwrap().to_str().unwrap();
+        let size = fs::metadata(&image).unwrap().len();
+        let options = match kind {
+            "ext4" => ",norecovery",
+            "vfat" => ",iocharset=utf8,tz=UTC",
+            _ => "",
+        };
+        mount(&image, 0, size, kind, options, &mounted);
+        compare(&scratch, &image, &mounted);
+        words("umount", &[text(&mounted)]);
+    }
+}
+
+#[test]
+fn the_file_systems_of_an_image_are_where_systemd_mounts_them() {
+    testimages::in_guest!(Uml);
+    let scratch = Scratch::within(SCRATCH);
+    let tree = scratch.path("tree");
+    plant(&tree);
+    let definitions = scratch.definitions(SEVERAL);
+    let image = scratch.path("image.raw");
+    let mut build = common::repart();
+    build.args([
+        "--empty=create",
+        "--size=auto",
+        "--offline=yes",
+        common::SEED,
+        "--json=short",
+    ]);
+    build
+        .args([definitions, format!("--copy-source={}", tree.display())])
+        .arg(&image);
+    let partitions = run(&mut build);
+    let partitions: Vec<serde_json::Value> = serde_json::from_str(&partitions).unwrap();
+    let place = |kind: &str| {
+        let found = partitions
+            .iter()
+            .find(|one| one["type"].as_str().unwrap().starts_with(kind));
+        let number = |key: &str| found.unwrap()[key].as_u64().unwrap();
+        (number("offset"), number("raw_size"))
+    };
+    let mounted = scratch.path("mounted");
+    for (kind, format, options, at) in [
+        ("root-", "squashfs", "", ""),
+        ("home", "ext4", ",norecovery", "home"),
+        (
+            "esp",
+            "vfat",
+            ",iocharset=utf8,tz=UTC,fmask=0177,dmask=0077",
+            "efi",
+        ),
+    ] {
+        let (offset, size) = place(kind);
+        mount(&image, offset, size, format, options, &mounted.join(at));
+    }
+    compare(&scratch, &image, &mounted);
+    words("umount", &["-R", text(&mounted)]);
+
+    // One byte of data in the middle of the file system is not what its root hash stands for.
+    let (offset, size) = place("root-");
+    let mut bytes = fs::read(&image).unwrap();
+    let middle = usize::try_from(offset + size / 2).unwrap();
+    bytes[middle] ^= 1;
+    fs::write(&image, &bytes).unwrap();
+    let says = fails(&mut dissect(&["--mtree", text(&image)]), 1);
+    assert!(says.contains(" is corrupted"), "{says}");
+    run(&mut dissect(&[
+        "--list",
+        "--image-policy=root=unprotected:=open",
+        text(&image),
+    ]));
+}
+
+#[test]
+fn nothing_is_asked_of_the_kernel_that_root_only_may() {
+    let scratch = Scratch::new();
+    let tree = scratch.path("tree");
+    plant(&tree);
+    for image in bare(&scratch, &tree) {
+        for command in [
+            "--list",
+            "--mtree",
+            "--copy-from",
+            "--make-archive",
+            "--validate",
+        ] {
+            let log = scratch.path("strace.log");
+            let copied = scratch.path("copied");
+            let mut arguments = vec![command, text(&image)];
+            if command == "--copy-from" {
+                arguments.extend(["/", text(&copied)]);
+            }
+            let inner = dissect(&arguments);
+            let mut traced = Command::new("strace");
+            traced
+                .args(["--follow-forks", "--quiet=all", TRACED, "-o"])
+                .arg(&log);
+            traced.arg(inner.get_program()).args(inner.get_args());
+            run(&mut traced);
+            drop(fs::remove_dir_all(&copied));
+            let log = fs::read_to_string(&log).unwrap();
+            assert!(log.contains("execve(") && log.contains(text(&image)));
+            let mut wrong = log.lines();
+            let wrong = wrong.find(|line| FORBIDDEN.iter().any(|word| line.contains(word)));
+            assert_eq!(wrong, None, "{command} {}", image.display());
+        }
+    }
+}
