@@ -8,7 +8,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -77,12 +77,40 @@ impl OwnerBase {
 
 /// Shifts everything in `directory`, and the directory itself at the end.
 pub fn shift(directory: &Path, base: OwnerBase) -> Result<Shifted, ShiftError> {
+    run(CWD, directory, directory, Mounts::LeaveAlone, base)
+}
+
+/// The same of a mounted tree that is `image` in messages: file systems that are mounted in it are
+/// part of it.
+pub fn shift_mounted(
+    tree: BorrowedFd<'_>,
+    image: &Path,
+    base: OwnerBase,
+) -> Result<Shifted, ShiftError> {
+    run(tree, Path::new("."), image, Mounts::Enter, base)
+}
+
+/// What to do where something is mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mounts {
+    LeaveAlone,
+    Enter,
+}
+
+fn run(
+    at: BorrowedFd<'_>,
+    path: &Path,
+    shown: &Path,
+    mounts: Mounts,
+    base: OwnerBase,
+) -> Result<Shifted, ShiftError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::openat(CWD, directory, flags, Mode::empty())
-        .map_err(|errno| failed("open the directory", directory, errno))?;
+    let root = rustix::fs::openat(at, path, flags, Mode::empty())
+        .map_err(|errno| failed("open the directory", shown, errno))?;
     let mut shifting = Shifting {
         root: root.into(),
-        directory,
+        directory: shown,
+        mounts,
         base,
         result: Shifted::default(),
     };
@@ -93,6 +121,7 @@ pub fn shift(directory: &Path, base: OwnerBase) -> Result<Shifted, ShiftError> {
 struct Shifting<'a> {
     root: File,
     directory: &'a Path,
+    mounts: Mounts,
     base: OwnerBase,
     result: Shifted,
 }
@@ -139,7 +168,7 @@ impl Shifting<'_> {
                 rustix::fs::fstat(&file).map_err(|errno| failed("examine", &shown, errno))?;
             if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
                 self.own(&file, &shown)?;
-            } else if stat.st_dev == device.dev() {
+            } else if stat.st_dev == device.dev() || self.mounts == Mounts::Enter {
                 let separator: &[u8] = if path.is_empty() { b"" } else { b"/" };
                 found.push([path, separator, name.as_bytes()].concat());
             } else {
@@ -152,10 +181,11 @@ impl Shifting<'_> {
     fn open(&self, path: &[u8]) -> Result<File, ShiftError> {
         let inside = if path.is_empty() { b"." } else { path };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::BENEATH
-            | ResolveFlags::NO_SYMLINKS
-            | ResolveFlags::NO_MAGICLINKS
-            | ResolveFlags::NO_XDEV;
+        let mut resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        if self.mounts == Mounts::LeaveAlone {
+            resolve |= ResolveFlags::NO_XDEV;
+        }
         let inside = OsStr::from_bytes(inside);
         rustix::fs::openat2(&self.root, inside, flags, Mode::empty(), resolve)
             .map(File::from)

@@ -12,6 +12,7 @@ pub(crate) mod kernel;
 mod list;
 mod open;
 mod options;
+mod pick;
 mod shift;
 mod show;
 mod validate;
@@ -64,7 +65,7 @@ impl verb::Run for DissectArgs {
 
 impl DissectArgs {
     fn act(&self, ui: &Ui) -> Result<Exit, Failure> {
-        match self.chosen.action()? {
+        match pick::versions(self.chosen.action()?)? {
             Action::Show { image } => show::run(self, ui, &image),
             Action::Validate { image } => validate::run(self, ui, &image),
             Action::List { image } => list::list(self, ui, &image),
@@ -79,7 +80,7 @@ impl DissectArgs {
                 archive::run(self, ui, &image, target.as_deref())
             }
             Action::Discover => discover::run(self, ui),
-            Action::Shift { image, base } => shift::run(ui, &image, &base),
+            Action::Shift { image, base } => shift::run(self, ui, &image, &base),
             Action::Diff { old, new } => diff::run(self, ui, &old, &new),
             Action::Mount {
                 image,
@@ -95,13 +96,6 @@ impl DissectArgs {
                 source,
                 target,
             } => kernel::copy_to(self, &image, source.as_deref(), &target),
-            _ => Err(unsupported(&self.chosen.name())),
         }
     }
-}
-
-/// Refuses a command or option that this version does not know how to do.
-fn unsupported(what: &str) -> Failure {
-    Failure::message(format!("{what} is not supported yet"))
-        .with_hint("this version reads images; use systemd-dissect for the rest")
 }

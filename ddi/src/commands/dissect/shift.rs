@@ -1,4 +1,4 @@
-//! `--shift`: other owners for all files of a directory.
+//! `--shift`: other owners for all files of a directory or image.
 
 use std::ffi::OsStr;
 use std::ops::RangeInclusive;
@@ -6,6 +6,7 @@ use std::path::Path;
 
 use filetree::shift::{self, OwnerBase};
 
+use super::{DissectArgs, kernel};
 use crate::exit::{Exit, Failure};
 use crate::ui::Ui;
 
@@ -15,14 +16,10 @@ const FOREIGN: u32 = 0x7ffe_0000;
 /// The owners that containers get.
 const CONTAINERS: RangeInclusive<u32> = 0x0008_0000..=0x6fff_ffff;
 
-pub(super) fn run(ui: &Ui, path: &Path, base: &OsStr) -> Result<Exit, Failure> {
+pub(super) fn run(args: &DissectArgs, ui: &Ui, path: &Path, base: &OsStr) -> Result<Exit, Failure> {
     let base = parse(base)?;
     if !path.is_dir() {
-        return Err(Failure::message(format!(
-            "{} is no directory: owners in an image can only be changed where it is mounted",
-            path.display()
-        ))
-        .with_hint("mount it with --mount, and shift the directory that it is mounted on"));
+        return kernel::shift(args, path, base);
     }
     let shifted = shift::shift(path, base)?;
     for mount in &shifted.mounts {

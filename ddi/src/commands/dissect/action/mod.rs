@@ -77,6 +77,28 @@ pub(crate) struct Chosen {
     words: Vec<OsString>,
 }
 
+impl Action {
+    /// The images that it is about.
+    pub(crate) fn images(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Show { image }
+            | Self::Validate { image }
+            | Self::List { image }
+            | Self::Mtree { image }
+            | Self::CopyFrom { image, .. }
+            | Self::CopyTo { image, .. }
+            | Self::Cat { image, .. }
+            | Self::MakeArchive { image, .. }
+            | Self::Mount { image, .. }
+            | Self::Attach { image }
+            | Self::With { image, .. }
+            | Self::Shift { image, .. } => vec![image],
+            Self::Diff { old, new } => vec![old, new],
+            Self::Umount { .. } | Self::Detach { .. } | Self::Discover => Vec::new(),
+        }
+    }
+}
+
 impl Chosen {
     /// The command with its arguments; fails where there are too few or too many.
     pub(crate) fn action(&self) -> Result<Action, Failure> {
@@ -94,11 +116,6 @@ impl Chosen {
                 stray.display()
             ))),
         }
-    }
-
-    /// The command as it is typed.
-    pub(crate) fn name(&self) -> String {
-        self.command().name()
     }
 
     fn command(&self) -> &'static Command {

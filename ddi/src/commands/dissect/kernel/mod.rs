@@ -5,6 +5,7 @@ mod copy_to;
 mod mount;
 pub(crate) mod mount_ddi;
 pub(crate) mod options;
+mod shift;
 mod trust;
 mod with;
 
@@ -24,6 +25,7 @@ use rustix::fs::MemfdFlags;
 pub(super) use attach::{run as attach, run_detach as detach};
 pub(super) use copy_to::run as copy_to;
 pub(super) use mount::{run as mount, run_umount as umount};
+pub(super) use shift::run as shift;
 pub(super) use with::run as with;
 
 use super::{DissectArgs, environment, open};
