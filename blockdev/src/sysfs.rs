@@ -110,6 +110,11 @@ impl Block {
         bytes.map(Bytes::new).ok_or_else(|| nonsense(path))
     }
 
+    /// A number of the disk that no other disk gets before the machine is shut down.
+    pub fn sequence(&self) -> Option<u64> {
+        read(&self.0.join("diskseq")).ok()?.trim().parse().ok()
+    }
+
     /// Its number on its disk, where it is a partition.
     pub fn partition(&self) -> Option<u32> {
         read(&self.0.join("partition")).ok()?.trim().parse().ok()
@@ -211,6 +216,7 @@ mod tests {
         };
         put("devices/sda/dev", "8:0\n");
         put("devices/sda/size", "4096\n");
+        put("devices/sda/diskseq", "9\n");
         put("devices/sda/sda7/dev", "8:7\n");
         put("devices/sda/sda7/partition", "7\n");
         put("devices/sda/sda7/uevent", "MAJOR=8\nDEVNAME=sda7\n");
@@ -243,6 +249,7 @@ mod tests {
         assert_eq!(below[0].partition(), Some(7));
         let disk = below[0].disk().unwrap();
         assert_eq!(disk.size().unwrap(), Bytes::mib(2));
+        assert_eq!((disk.sequence(), mapped.sequence()), (Some(9), None));
         assert_eq!(disk.partition_of(7).unwrap(), Some(below[0].clone()));
         assert_eq!(disk.partition_of(1).unwrap(), None);
         assert_eq!(disk.made_of().unwrap(), []);

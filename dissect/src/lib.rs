@@ -12,6 +12,7 @@ pub mod assign;
 pub mod check;
 pub mod contents;
 pub mod discover;
+pub mod gpt_auto;
 pub mod growfs;
 pub mod layout;
 pub mod metadata;

@@ -2,6 +2,7 @@
 
 mod dissect;
 mod documents;
+mod gpt_auto;
 mod growfs;
 mod makefs;
 mod pick;
@@ -22,6 +23,10 @@ pub(crate) const VERBS: &[Verb] = &[
     Verb::new::<dissect::DissectArgs>("dissect").also("systemd-dissect", "systemd-dissect(1)"),
     Verb::tool_only::<dissect::kernel::mount_ddi::MountDdiArgs>("mount.ddi", "mount(8)"),
     Verb::new::<pick::PickArgs>("pick").also("systemd-vpick", "systemd-vpick(1), systemd.v(7)"),
+    Verb::new::<gpt_auto::GptAutoArgs>("gpt-auto-generator").also(
+        "systemd-gpt-auto-generator",
+        "systemd-gpt-auto-generator(8)",
+    ),
     Verb::new::<growfs::GrowfsArgs>("growfs").also("systemd-growfs", "systemd-growfs@.service(8)"),
     Verb::new::<makefs::MakefsArgs>("makefs").also("systemd-makefs", "systemd-makefs@.service(8)"),
     Verb::new::<validatefs::ValidatefsArgs>("validatefs")
