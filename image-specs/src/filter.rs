@@ -111,10 +111,11 @@ fn escape(text: &str, separator: char) -> String {
 /// Whether all of `text` matches a shell glob: `*`, `?` and `[…]` with ranges, classes and `!` or `^`.
 ///
 /// As fnmatch(3) with `FNM_NOESCAPE` does it in the C locale: a backslash is a letter like others,
-/// neither `/` nor a leading dot is special, and a `[` that is never closed stands for itself.
+/// neither `/` nor a leading dot is special, and a `[` that is never closed stands for itself. Letters
+/// are bytes: an `ü` takes two `?`.
 pub fn glob_matches(pattern: &str, text: &str) -> bool {
-    let pattern: Vec<char> = pattern.chars().collect();
-    let text: Vec<char> = text.chars().collect();
+    let pattern: Vec<char> = pattern.bytes().map(char::from).collect();
+    let text: Vec<char> = text.bytes().map(char::from).collect();
     let (mut p, mut t) = (0, 0);
     let mut retry = None; // where the last `*` began to match, to let it match one more letter
     while t < text.len() {
@@ -258,6 +259,9 @@ mod tests {
             ("root=a\\bc", "abc", true),
             ("root=a\\\\bc", "abc", true),
             ("root=??c", "abc", true),
+            ("root=gr?n", "grün", false),
+            ("root=gr??n", "grün", true),
+            ("root=gr[ü]?n", "grün", true),
             ("root=\"abc\"", "abc", true),
             ("root='abc'", "abc", true),
             ("root=\"a:b\"", "a:b", true),

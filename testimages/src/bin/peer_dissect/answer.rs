@@ -46,22 +46,21 @@ impl Answer {
         if !self.is_success() {
             return Vec::new();
         }
-        let (ours, theirs) = (value(&self.output), value(&theirs.output));
         let mut found = Vec::new();
-        compare("", &ours, &theirs, &mut found);
+        compare("", &self.value(), &theirs.value(), &mut found);
         found
     }
-}
 
-/// JSON, or the text.
-fn value(text: &str) -> Value {
-    let value = serde_json::from_str(text);
-    let mut value = value.unwrap_or_else(|_| Value::String(text.to_owned()));
-    let mounts = value.get_mut("mounts").and_then(Value::as_array_mut);
-    for mount in mounts.into_iter().flatten() {
-        forget_loop(mount);
+    /// JSON, or the text.
+    pub(crate) fn value(&self) -> Value {
+        let value = serde_json::from_str(&self.output);
+        let mut value = value.unwrap_or_else(|_| Value::String(self.output.clone()));
+        let mounts = value.get_mut("mounts").and_then(Value::as_array_mut);
+        for mount in mounts.into_iter().flatten() {
+            forget_loop(mount);
+        }
+        value
     }
-    value
 }
 
 /// The loop device is gone when its name is read.
