@@ -179,11 +179,15 @@ impl Volumes<'_> {
             tree.is_populated(path)
                 .map_err(|source| place(designator, source))
         };
+        let has = |designator| self.dissected.partitions.contains_key(&designator);
+        let (boot_loader, esp) = (Designator::Xbootldr, Designator::Esp);
         let mut taken = false;
-        if populated(tree, Designator::Xbootldr, b"/boot")? != Some(true) {
-            taken = self.graft(tree, Designator::Xbootldr, b"/boot")?;
+        if has(boot_loader) && populated(tree, boot_loader, b"/boot")? != Some(true) {
+            taken = self.graft(tree, boot_loader, b"/boot")?;
         }
-        let esp = Designator::Esp;
+        if !has(esp) {
+            return Ok(());
+        }
         if !taken && populated(tree, esp, b"/boot")? == Some(false) {
             self.graft(tree, esp, b"/boot")?;
         } else if populated(tree, esp, b"/efi")? != Some(true) {

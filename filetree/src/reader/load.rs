@@ -32,7 +32,11 @@ pub fn load_from(reader: &dyn Reader, root: Place, limits: Limits) -> Result<Tre
             path: Vec::new(),
         }],
     };
-    *loading.tree.inode_mut(InodeId::ROOT) = loading.inode(root)?;
+    let inode = loading.inode(root)?;
+    if inode.entries().is_none() {
+        return Err(ReadError::Root);
+    }
+    *loading.tree.inode_mut(InodeId::ROOT) = inode;
     while let Some(directory) = loading.pending.pop() {
         loading.directory(&directory)?;
     }

@@ -131,6 +131,9 @@ pub enum ReadError {
         /// What is not known.
         what: String,
     },
+    /// The root is a file of another kind.
+    #[error("the root of the file system is no directory")]
+    Root,
     /// It describes more than may be kept in memory.
     #[error("the file system describes more than {0} bytes of names and attributes")]
     Memory(u64),

@@ -113,6 +113,10 @@ fn what_has_no_end_is_refused() {
         let error = load(&image, Limits::default()).unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
     }
+    let mut image = fake(&["a"]);
+    image.ids.swap(0, 1);
+    let error = load(&image, Limits::default()).unwrap_err();
+    assert!(matches!(error, ReadError::Root));
     let image = fake(&["a/", "a/b"]);
     let limits = |memory, path| Limits { memory, path };
     let error = load(&image, limits(500, 4096)).unwrap_err();

@@ -144,7 +144,7 @@ fn inodes(image: &[u8]) -> Vec<HostileImage> {
             "root is a file",
             root + 4,
             &0x81a4u16.to_le_bytes(),
-            Refused("/ in the image is no directory"),
+            Refused("root of the file system is no directory"),
         ),
         at(
             "root of 2^32-1 bytes",

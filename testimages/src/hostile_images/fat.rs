@@ -265,7 +265,12 @@ fn fat32(image: &[u8]) -> Vec<HostileImage> {
     let root = u32_at(image, 44);
     let own = u32::try_from(root).unwrap().to_le_bytes();
     vec![
-        at("root at cluster 0", 44, &[0; 4], Read),
+        at(
+            "root at cluster 0",
+            44,
+            &[0; 4],
+            Refused("the root directory has no cluster"),
+        ),
         at(
             "root at cluster 2^28",
             44,

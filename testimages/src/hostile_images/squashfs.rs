@@ -97,7 +97,7 @@ fn superblock(image: &[u8]) -> Vec<HostileImage> {
             "root in a data block",
             32,
             &[0; 8],
-            Refused("/ in the image is no directory"),
+            Refused("root of the file system is no directory"),
         ),
         at(
             "size of 2^64-1",

@@ -100,6 +100,9 @@ impl Boot {
         if !root_length.is_multiple_of(sector) {
             return Err("the root directory does not fill its sectors");
         }
+        if fat32 && raw.root_cluster.get() < 2 {
+            return Err("the root directory has no cluster");
+        }
         let data = root + root_length;
         let cluster = u64::from(raw.cluster) * sector;
         let end = (sectors * sector).min(size);
