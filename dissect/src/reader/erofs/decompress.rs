@@ -204,3 +204,56 @@ fn next(input: &mut &[u8]) -> Option<u8> {
     *input = rest;
     Some(*first)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lz4_stops_where_the_output_does() {
+        // "abcd", then eight bytes from four back, then "xyz12".
+        let whole = [
+            0x44, b'a', b'b', b'c', b'd', 4, 0, 0x50, b'x', b'y', b'z', b'1', b'2',
+        ];
+        let text = b"abcdabcdabcdxyz12";
+        for length in 0..=text.len() {
+            let mut output = vec![0; length];
+            assert_eq!(lz4(&whole, &mut output), Some(()), "{length}");
+            assert_eq!(output, text[..length]);
+            let zeros = [&whole[..], &[0; 20]].concat();
+            assert_eq!(lz4(&zeros, &mut output), Some(()), "{length}");
+        }
+        for bad in [
+            &whole[..3],
+            &whole[..6],
+            &[0x44, b'a', b'b', b'c', b'd', 0, 0],
+            &[0x44, b'a', b'b', b'c', b'd', 5, 0],
+            &[0xf0, 255, 255],
+            &[],
+        ] {
+            assert_eq!(lz4(bad, &mut [0; 17]), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_made_of_damage() {
+        let decompressors = Decompressors::default();
+        for number in 0..4 {
+            let algorithm = Algorithm::new(number).unwrap();
+            for whole in [true, false] {
+                for input in [
+                    &[][..],
+                    &[1],
+                    &[0xff; 100],
+                    &[0x28, 0xb5, 0x2f, 0xfd, 1, 2, 3],
+                ] {
+                    let mut output = [0; 1000];
+                    let made =
+                        decompressors.run(algorithm, &mut input.to_vec(), &mut output, whole);
+                    assert_eq!(made, None, "{algorithm:?} {input:?}");
+                }
+            }
+        }
+        assert_eq!(Algorithm::new(4), None);
+    }
+}

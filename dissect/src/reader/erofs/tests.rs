@@ -152,12 +152,12 @@ fn source() -> tempfile::TempDir {
     let root = source.path();
     fs::create_dir_all(root.join("dir/sub")).unwrap();
     fs::create_dir_all(root.join("many")).unwrap();
-    let (seq, noise) = (numbers(60_000), noise(150_000));
+    let (seq, noise) = (numbers(20_000), noise(70_000));
     let files: [(&str, Vec<u8>); 8] = [
         ("seq", seq.clone()),
         ("dir/noise", noise.clone()),
-        ("both", [&seq[..50_001], &noise, &seq].concat()),
-        ("dir/sub/dup", seq[70_000..].to_vec()),
+        ("both", [&seq[..30_001], &noise, &seq].concat()),
+        ("dir/sub/dup", seq[50_000..].to_vec()),
         ("empty", Vec::new()),
         ("block", noise[..4096].to_vec()),
         ("small", b"small".to_vec()),
@@ -166,7 +166,7 @@ fn source() -> tempfile::TempDir {
     for (path, bytes) in files {
         fs::write(root.join(path), bytes).unwrap();
     }
-    for number in 0..600 {
+    for number in 0..300 {
         let path = format!("many/a file with number {number}");
         fs::write(root.join(path), numbers(number)).unwrap();
     }
@@ -314,7 +314,7 @@ fn what_mkfs_writes_is_what_the_kernel_shows() {
         }
         let found = differences(&expected, &tree, &skip);
         assert!(found.is_empty(), "{options}: {found:?}");
-        for number in 0..600 {
+        for number in 0..300 {
             content(&tree, &format!("many/a file with number {number}"));
         }
         if rustix::process::geteuid().is_root() {
@@ -422,7 +422,7 @@ fn unseal(image: &mut [u8]) {
 #[test]
 fn damaged_images_do_no_harm() {
     for (_, whole) in SEEDS {
-        let random = noise(2000);
+        let random = noise(800);
         for (round, two) in random.chunks(2).enumerate() {
             let mut damaged = whole.to_vec();
             let place = usize::from(two[0]) << 8 | usize::from(two[1]);
