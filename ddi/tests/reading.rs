@@ -285,3 +285,173 @@ fn nothing_is_asked_of_the_kernel_that_root_only_may() {
         }
     }
 }
+
+#[test]
+fn what_cannot_be_read_is_said() {
+    let scratch = Scratch::new();
+    let tree = scratch.path("tree");
+    plant(&tree);
+    let image = scratch.path("image.raw");
+    words(
+        "mksquashfs",
+        &[text(&tree), text(&image), "-quiet", "-no-progress"],
+    );
+    let there = scratch.path("there");
+    fs::write(&there, "").unwrap();
+    let (image, there) = (text(&image), text(&there));
+    let cat = |path| run(&mut dissect(&["--cat", image, path]));
+    for path in [
+        "/usr/lib/os-release",
+        "etc/os-release",
+        "/etc/../etc/../../etc/os-release",
+    ] {
+        assert_eq!(cat(path), "ID=test\nVERSION_ID=1\n", "{path}");
+    }
+    for (arguments, says) in [
+        (
+            &["--cat", image, "/usr"][..],
+            "/usr in the image is a directory, not a regular file",
+        ),
+        (
+            &["--cat", image, "/nowhere"],
+            "there is no /nowhere in the image",
+        ),
+        (
+            &["--cat", image, "/usr/bin/tool/x"],
+            "/usr/bin/tool in the image is no directory",
+        ),
+        (
+            &["--copy-from", image, "/usr/lib/pipe", "x"],
+            "is a named pipe, not a regular file",
+        ),
+        (
+            &["--copy-from", image, "/usr"],
+            "/usr in the image is a directory, not a regular file",
+        ),
+        (
+            &["--copy-from", image, "/usr/bin/tool", there],
+            "cannot create ",
+        ),
+        (
+            &["--copy-from", image, "/usr", there],
+            " exists and is no directory",
+        ),
+        (
+            &["--make-archive", image, "a.zip"],
+            "is not the name of an archive",
+        ),
+        (&["--list", "/nowhere.raw"], "cannot open /nowhere.raw"),
+        (&["--list", image, image], "is one argument too many"),
+        (&["--cat", image], "--cat needs more arguments"),
+        (&["--shift", image, "7"], "7 is not a multiple of 65536"),
+        (&["--shift", image, "0"], "needs the kernel, and so root"),
+        (
+            &["--list", "/etc/passwd"],
+            "no partition table and no file system",
+        ),
+    ] {
+        let found = fails(&mut dissect(arguments), 1);
+        assert!(found.contains(says), "{arguments:?}: {found}");
+    }
+}
+
+#[test]
+fn images_are_compared() {
+    let scratch = Scratch::new();
+    let tree = scratch.path("tree");
+    plant(&tree);
+    let make = |name: &str| {
+        let image = scratch.path(name);
+        words(
+            "mksquashfs",
+            &[text(&tree), text(&image), "-quiet", "-no-progress"],
+        );
+        image
+    };
+    let old = make("old.raw");
+    fs::remove_file(tree.join("usr/bin/empty")).unwrap();
+    fs::write(tree.join("etc/new"), "new").unwrap();
+    fs::write(tree.join("usr/lib/os-release"), "ID=test\nVERSION_ID=2\n").unwrap();
+    let new = make("new.raw");
+    let (old, new) = (text(&old), text(&new));
+    assert_eq!(run(&mut dissect(&["diff", old, old])), "");
+    let output = dissect(&["diff", old, new]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let found = String::from_utf8(output.stdout).unwrap();
+    for line in [
+        "usr/lib/os-release VERSION_ID: 1 -> 2",
+        "+ /etc/new",
+        "- /usr/bin/empty",
+    ] {
+        assert!(found.lines().any(|one| one == line), "{line}:\n{found}");
+    }
+    let output = dissect(&["diff", "--json=short", old, new])
+        .output()
+        .unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let files = json["files"].as_array().unwrap();
+    let changed = |path: &str| {
+        let found = files.iter().find(|file| file["path"] == path).unwrap();
+        (found["change"].as_str().unwrap(), found["what"].to_string())
+    };
+    assert_eq!(changed("/etc/new"), ("added", "[]".to_owned()));
+    let (change, what) = changed("/usr/lib/os-release");
+    assert_eq!(change, "changed");
+    assert!(what.contains("\"data\""), "{what}");
+    // A directory is compared by its files alone.
+    let extracted = scratch.path("extracted");
+    run(&mut as_root(&["--copy-from", new, "/", text(&extracted)]));
+    assert_eq!(run(&mut as_root(&["diff", new, text(&extracted)])), "");
+}
+
+#[test]
+fn the_newest_of_several_versions_is_read() {
+    let scratch = Scratch::new();
+    let versions = scratch.path("os.raw.v");
+    fs::create_dir(&versions).unwrap();
+    for version in ["9", "10"] {
+        let tree = scratch.path(version);
+        fs::create_dir(&tree).unwrap();
+        fs::write(tree.join("version"), version).unwrap();
+        let image = versions.join(format!("os_{version}.raw"));
+        words(
+            "mksquashfs",
+            &[text(&tree), text(&image), "-quiet", "-no-progress"],
+        );
+    }
+    assert_eq!(
+        run(&mut dissect(&["--cat", text(&versions), "version"])),
+        "10"
+    );
+    let picked = scratch.path("os.raw.v/os___.raw");
+    assert_eq!(
+        run(&mut dissect(&["--cat", text(&picked), "version"])),
+        "10"
+    );
+    let none = scratch.path("none.raw.v");
+    fs::create_dir(&none).unwrap();
+    let says = fails(&mut dissect(&["--list", text(&none)]), 1);
+    assert!(
+        says.contains("there is no version of an image in"),
+        "{says}"
+    );
+}
+
+#[test]
+fn owners_in_an_image_are_shifted_and_shifted_again() {
+    testimages::in_guest!(Uml);
+    let scratch = Scratch::within(SCRATCH);
+    let tree = scratch.path("tree");
+    plant(&tree);
+    words("chown", &["-R", "7:8", text(&tree.join("opt"))]);
+    let image = scratch.path("ext4.raw");
+    fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+    words("mkfs.ext4", &["-q", "-d", text(&tree), text(&image)]);
+    let before = run(&mut dissect(&["--mtree", text(&image)]));
+    run(&mut as_root(&["--shift", text(&image), "524288"]));
+    let shifted = run(&mut dissect(&["--mtree", text(&image)]));
+    assert!(shifted.contains("./opt/ type=dir mode=0755 uid=524295 gid=524296"));
+    assert!(!shifted.contains("uid=0 "), "{shifted}");
+    run(&mut as_root(&["--shift", text(&image), "0"]));
+    assert_eq!(run(&mut dissect(&["--mtree", text(&image)])), before);
+}

@@ -30,10 +30,10 @@ pub fn recipe() -> String {
     script
 }
 
-/// Every image shown and validated as it is, then the matrix of policies, filters and other options.
+/// Every image shown, validated and listed as it is, then the matrix of policies, filters and other options.
 pub fn cases() -> Vec<Case> {
     let plain = images::IMAGES.iter().flat_map(|(image, _)| {
-        ["--json=short", "--validate"].map(|options| Case {
+        ["--json=short", "--validate", "--list", "--mtree"].map(|options| Case {
             image,
             options,
             environment: "",

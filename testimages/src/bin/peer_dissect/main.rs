@@ -29,7 +29,7 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 /// Where answers lie below the root; the images themselves are gone with the guest.
 const ANSWERS: &str = "/var/tmp/ddi-peer-dissect-answers";
 
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_secs(1800);
 
 fn main() -> Outcome<ExitCode> {
     let mut arguments = std::env::args().skip(1);
@@ -86,7 +86,9 @@ fn run(root: &Path, ddi: &Path, answers: &Path, cases: &[Case]) -> Outcome<()> {
             .arg(root)
             .args(["bash", "-c", &inside]),
     )?;
-    let shown = |case: &Case| case.options.starts_with("--json");
+    // What mounts: showing and listing.
+    let mounts = ["--json", "--list", "--mtree"];
+    let shown = |case: &Case| mounts.iter().any(|option| case.options.starts_with(option));
     let here = script(root, answers, cases, |case, side| {
         side == Side::Ours || !shown(case)
     })?;
@@ -140,7 +142,8 @@ enum Side {
     Theirs,
 }
 
-/// Runs those cases for those sides that `wanted` takes. The folder of the images is `$D`.
+/// Runs those cases for those sides that `wanted` takes. The folder of the images is `$D`. A tool that
+/// waits for a passphrase is stopped.
 fn script(
     root: &Path,
     answers: &Path,
@@ -174,7 +177,7 @@ fn script(
             if wanted(case, side) {
                 writeln!(
                     script,
-                    "D={place}; env {environment} {program} {options} $D/{image} \
+                    "D={place}; timeout 20 env {environment} {program} {options} $D/{image} \
                      >$answers/{number}.{name} 2>$answers/{number}.{name}.err </dev/null\n\
                      echo $? >$answers/{number}.{name}.code"
                 )?;
