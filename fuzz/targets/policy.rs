@@ -2,7 +2,7 @@
 #![no_main]
 
 use image_specs::partition::Designator;
-use image_specs::policy::{Flags, ImagePolicy};
+use image_specs::policy::{Flags, ImagePolicy, Means};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
@@ -19,7 +19,12 @@ fuzz_target!(|text: &str| {
     if let Ok(both) = a.intersect(&b) {
         for designator in Designator::POLICY {
             let uses = |policy: &ImagePolicy| policy.effective(designator) & Flags::OPEN;
-            assert_eq!(uses(&both), uses(&a) & uses(&b));
+            let common = uses(&a) & uses(&b);
+            assert!(common.contains(uses(&both)));
+            for means in Means::ALL {
+                let unlock = |policy: &ImagePolicy| policy.may_unlock(designator, means);
+                assert!(!unlock(&both) || (unlock(&a) && unlock(&b)));
+            }
         }
     }
 });

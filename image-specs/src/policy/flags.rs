@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::PolicyError;
 use crate::partition::Designator;
 
-/// A set of words of one rule: ways to use a partition, GPT flags, file systems.
+/// A set of words of one rule: ways to use a partition, GPT flags, file systems, means to unlock.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Flags(u32);
 
@@ -30,6 +30,11 @@ const WORDS: &[(&str, Flags)] = &[
     ("squashfs", Flags(1 << 15)),
     ("vfat", Flags(1 << 16)),
     ("xfs", Flags(1 << 17)),
+    ("encrypted-with-passphrase", Flags::PASSPHRASE),
+    ("encrypted-with-key-file", Flags::KEY_FILE),
+    ("encrypted-with-tpm2", Flags::TPM2),
+    ("encrypted-with-fido2", Flags::FIDO2),
+    ("encrypted-with-pkcs11", Flags::PKCS11),
 ];
 
 impl Flags {
@@ -65,6 +70,20 @@ impl Flags {
     /// Every way to be used.
     pub const USED: Self = Self(0x1f);
 
+    /// Unlocked by a passphrase or recovery key that somebody types.
+    pub const PASSPHRASE: Self = Self(1 << 18);
+    /// Unlocked by a key from a file.
+    pub const KEY_FILE: Self = Self(1 << 19);
+    /// Unlocked by the machine's TPM2 chip.
+    pub const TPM2: Self = Self(1 << 20);
+    /// Unlocked by a FIDO2 token.
+    pub const FIDO2: Self = Self(1 << 21);
+    /// Unlocked by a PKCS#11 token or smart card.
+    pub const PKCS11: Self = Self(1 << 22);
+    /// Every means to unlock.
+    pub const MEANS: Self = Self(0x7c_0000);
+
+    pub(super) const ENCRYPTION: Self = Self::ENCRYPTED.with(Self::ENCRYPTED_WITH_INTEGRITY);
     pub(super) const READ_ONLY: Self = Self(0x180);
     pub(super) const GROWFS: Self = Self(0x600);
     pub(super) const FILE_SYSTEMS: Self = Self(0x3f800);
@@ -93,24 +112,37 @@ impl Flags {
         Self(self.0 & !other.0)
     }
 
-    /// Spells out what silence means: any use, any GPT flag.
+    /// Spells out what silence means: any use, any GPT flag, any means to unlock. A means says that
+    /// the partition is encrypted.
     pub(super) fn extended(self) -> Self {
-        [Self::OPEN, Self::READ_ONLY, Self::GROWFS]
+        let encrypted = match self.intersects(Self::MEANS) && !self.intersects(Self::ENCRYPTION) {
+            true => self.with(Self::ENCRYPTED),
+            false => self,
+        };
+        [Self::OPEN, Self::READ_ONLY, Self::GROWFS, Self::MEANS]
             .into_iter()
-            .filter(|group| !self.intersects(*group))
-            .fold(self, Self::bitor)
+            .filter(|group| !encrypted.intersects(*group))
+            .fold(encrypted, Self::bitor)
+            .with_sensible_means()
+    }
+
+    /// Only what is encrypted is unlocked.
+    fn with_sensible_means(self) -> Self {
+        match self.intersects(Self::ENCRYPTION) {
+            true => self,
+            false => self.without(Self::MEANS),
+        }
     }
 
     /// What a rule comes to for one designator, which may know fewer protections.
     pub(super) fn normalized(self, designator: Designator) -> Self {
         let verity = Self::VERITY | Self::SIGNED;
-        let encryption = Self::ENCRYPTED | Self::ENCRYPTED_WITH_INTEGRITY;
         let meaningless = match designator {
             Designator::Root | Designator::Usr => Self::NONE,
-            _ if designator.verity_role().is_some() => verity | encryption,
+            _ if designator.verity_role().is_some() => verity | Self::ENCRYPTION,
             _ => verity,
         };
-        let flags = self.extended().without(meaningless);
+        let flags = self.extended().without(meaningless).with_sensible_means();
         match flags & Self::OPEN == Self::ABSENT {
             true => flags.without(Self::READ_ONLY | Self::GROWFS),
             false => flags,
@@ -125,15 +157,20 @@ impl Flags {
 
     /// The words in the grammar's order, shortened where a word stands for several.
     fn words(self) -> Vec<&'static str> {
-        let shorthand = match self & Self::OPEN {
+        // Every means is as much as none is named, but that a means says "encrypted".
+        let said = match self.contains(Self::MEANS) && !self.intersects(Self::ENCRYPTION) {
+            true => self.with(Self::ENCRYPTED),
+            false => self,
+        };
+        let shorthand = match said & Self::OPEN {
             Self::OPEN => Some("open"),
             Self::IGNORE => Some("ignore"),
             _ => None,
         };
-        let said = [Self::READ_ONLY, Self::GROWFS]
+        let said = [Self::READ_ONLY, Self::GROWFS, Self::MEANS]
             .into_iter()
-            .filter(|pair| self.contains(*pair))
-            .fold(self, Self::without);
+            .filter(|group| said.contains(*group))
+            .fold(said, Self::without);
         let said = match shorthand {
             Some(_) => said.without(Self::OPEN),
             None => said,
@@ -207,6 +244,6 @@ impl fmt::Debug for Flags {
 impl Flags {
     /// Any set of words.
     pub(super) const fn any(bits: u32) -> Self {
-        Self(bits & 0x3_ffff)
+        Self(bits & 0x7f_ffff)
     }
 }

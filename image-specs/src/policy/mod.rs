@@ -14,6 +14,43 @@ use crate::partition::Designator;
 
 pub use flags::Flags;
 
+/// A way to unlock an encrypted partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Means {
+    /// A passphrase or recovery key that somebody types.
+    Passphrase,
+    /// A key from a file.
+    KeyFile,
+    /// The machine's TPM2 chip.
+    Tpm2,
+    /// A FIDO2 token.
+    Fido2,
+    /// A PKCS#11 token or smart card.
+    Pkcs11,
+}
+
+impl Means {
+    /// Every way.
+    pub const ALL: [Self; 5] = [
+        Self::Passphrase,
+        Self::KeyFile,
+        Self::Tpm2,
+        Self::Fido2,
+        Self::Pkcs11,
+    ];
+
+    /// The word of a policy for it.
+    pub const fn flag(self) -> Flags {
+        match self {
+            Self::Passphrase => Flags::PASSPHRASE,
+            Self::KeyFile => Flags::KEY_FILE,
+            Self::Tpm2 => Flags::TPM2,
+            Self::Fido2 => Flags::FIDO2,
+            Self::Pkcs11 => Flags::PKCS11,
+        }
+    }
+}
+
 /// A policy: rules for some designators, and one for the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImagePolicy {
@@ -97,6 +134,12 @@ impl ImagePolicy {
     /// Whether a partition of this designator may be used at all.
     pub fn may_use(&self, designator: Designator) -> bool {
         self.effective(designator).intersects(Flags::USED)
+    }
+
+    /// Whether an encrypted partition may be unlocked in this way.
+    pub fn may_unlock(&self, designator: Designator, means: Means) -> bool {
+        let flags = self.effective(designator);
+        flags.intersects(Flags::ENCRYPTION) && flags.contains(means.flag())
     }
 
     /// The one file system that the policy prescribes, where it names exactly one.
@@ -184,6 +227,12 @@ fn common(a: Flags, b: Flags) -> Option<Flags> {
         (Flags::NONE, any) | (any, Flags::NONE) => any,
         (a, b) if a.intersects(b) => a & b,
         _ => return None,
+    };
+    // Without a means in common nothing can be unlocked.
+    let both = match (a | b).intersects(Flags::MEANS) && !both.intersects(Flags::MEANS) {
+        true => both.without(Flags::ENCRYPTION),
+        false if !both.intersects(Flags::ENCRYPTION) => both.without(Flags::MEANS),
+        false => both,
     };
     let uses = both & Flags::OPEN;
     let gpt_possible = uses == Flags::ABSENT
@@ -506,6 +555,34 @@ mod tests {
     }
 
     #[test]
+    fn means_to_unlock_can_be_restricted() {
+        use Means::{KeyFile, Passphrase, Tpm2};
+        for (text, designator, allowed) in [
+            ("*", Designator::Root, &Means::ALL[..]),
+            ("root=encrypted", Designator::Root, &Means::ALL),
+            ("root=encrypted-with-tpm2", Designator::Root, &[Tpm2]),
+            (
+                "root=encryptedwithintegrity+encrypted-with-tpm2+encrypted-with-passphrase",
+                Designator::Root,
+                &[Passphrase, Tpm2],
+            ),
+            ("=encrypted-with-key-file", Designator::Home, &[KeyFile]),
+            ("root=unprotected", Designator::Root, &[]),
+            ("=encrypted-with-tpm2", Designator::RootVerity, &[]),
+        ] {
+            let policy = policy(text);
+            let may = |means: &Means| policy.may_unlock(designator, *means);
+            let found: Vec<_> = Means::ALL.into_iter().filter(may).collect();
+            assert_eq!(found, allowed, "{text}");
+        }
+        let tpm2 = policy("root=encrypted-with-tpm2");
+        assert!(tpm2.check(Designator::Root, Flags::ENCRYPTED).is_ok());
+        let plain = Flags::UNPROTECTED | Flags::ENCRYPTED_WITH_INTEGRITY;
+        assert!(tpm2.check(Designator::Root, plain).is_err());
+        assert_eq!(tpm2.to_string(), "root=encrypted-with-tpm2");
+    }
+
+    #[test]
     fn intersections_allow_what_both_allow() {
         for (a, b, both) in [
             ("*", "root=verity", "root=verity"),
@@ -524,6 +601,17 @@ mod tests {
             ("root=ext4", "root=xfs", ""),
             ("root=read-only-on", "root=read-only-off", ""),
             ("*", "*", "*"),
+            (
+                "root=encrypted-with-tpm2+absent",
+                "root=encrypted+encrypted-with-fido2+absent",
+                "root=absent",
+            ),
+            ("root=encrypted-with-tpm2", "root=encrypted-with-fido2", ""),
+            (
+                "root=encrypted-with-tpm2+encrypted-with-fido2",
+                "root=open",
+                "root=encrypted+encrypted-with-tpm2+encrypted-with-fido2",
+            ),
         ] {
             let found = policy(a)
                 .intersect(&policy(b))
@@ -533,7 +621,7 @@ mod tests {
     }
 
     fn any_policy() -> impl Strategy<Value = ImagePolicy> {
-        let flags = (0u32..1 << 18).prop_map(Flags::any);
+        let flags = (0u32..1 << 23).prop_map(Flags::any);
         let rules = prop::collection::btree_map(
             prop::sample::select(&Designator::POLICY[..]),
             flags.clone(),
@@ -556,7 +644,16 @@ mod tests {
             if let Ok(both) = a.intersect(&b) {
                 for designator in Designator::POLICY {
                     let uses = |policy: &ImagePolicy| policy.effective(designator) & Flags::OPEN;
-                    prop_assert_eq!(uses(&both), uses(&a) & uses(&b));
+                    let locked = !Means::ALL.into_iter().any(|means| {
+                        a.may_unlock(designator, means) && b.may_unlock(designator, means)
+                    });
+                    let common = uses(&a) & uses(&b);
+                    let common = if locked { common.without(Flags::ENCRYPTION) } else { common };
+                    prop_assert_eq!(uses(&both), common);
+                    for means in Means::ALL {
+                        prop_assert!(!both.may_unlock(designator, means)
+                            || (a.may_unlock(designator, means) && b.may_unlock(designator, means)));
+                    }
                 }
                 prop_assert!(both.is_equivalent(&b.intersect(&a).unwrap()));
             }
