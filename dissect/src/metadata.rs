@@ -36,6 +36,20 @@ pub struct Metadata {
     pub init: bool,
 }
 
+impl Metadata {
+    /// What says which image this is: `os-release`, else the release file of an extension.
+    pub fn release(&self) -> &Release {
+        let extension = self
+            .sysext_release
+            .as_ref()
+            .or(self.confext_release.as_ref());
+        match extension {
+            Some(extension) if self.os_release.is_empty() => extension,
+            _ => &self.os_release,
+        }
+    }
+}
+
 /// The files of an image cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {path} of the image")]

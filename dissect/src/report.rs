@@ -51,6 +51,17 @@ pub struct Report {
     #[serde(flatten)]
     pub uses: Uses,
     pub mounts: Vec<Mount>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<Candidate>,
+}
+
+/// One of several partitions for the same purpose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "each is its own name")]
+pub struct Candidate {
+    pub chosen: bool,
+    #[serde(flatten)]
+    pub mount: Mount,
 }
 
 /// A partition of the answer.
@@ -90,7 +101,27 @@ impl Report {
             confext_release: lines(metadata.confext_release.as_ref()),
             uses: Uses::of(dissected, metadata),
             mounts: mounts.map(|one| Mount::new(dissected, one)).collect(),
+            versions: Vec::new(),
         }
+    }
+
+    /// Adds every partition of which there is more than one for its purpose, in table order.
+    pub fn with_versions(mut self, dissected: &Dissected) -> Self {
+        for designator in dissected.partitions.keys() {
+            let mut found: Vec<&Partition> = dissected.versions(*designator).collect();
+            let chosen = found.first().and_then(|first| first.number);
+            found.sort_by_key(|one| one.number);
+            let several = found.len() > 1;
+            let found = found.into_iter().filter(|_| several);
+            self.versions.extend(found.map(|one| {
+                let chosen = one.number == chosen;
+                let mut mount = Mount::new(dissected, one);
+                // The hash tree is that of the chosen one.
+                mount.verity = mount.verity.filter(|_| chosen);
+                Candidate { chosen, mount }
+            }));
+        }
+        self
     }
 
     /// The table's rows, a dash for what is empty.
@@ -116,7 +147,8 @@ impl Mount {
         }
     }
 
-    fn row(&self) -> [String; 9] {
+    /// Its row of the table.
+    pub fn row(&self) -> [String; 9] {
         let text = |text: Option<&str>| text.unwrap_or("-").to_owned();
         let number = self.partno.map(|number| number.to_string());
         [

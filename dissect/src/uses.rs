@@ -71,12 +71,20 @@ pub struct UnknownPurpose(pub String);
 impl Uses {
     /// What the files of an image make of it.
     pub fn of(dissected: &Dissected, metadata: &Metadata) -> Self {
+        Self {
+            use_bootable_uefi: metadata.init && dissected.partitions.contains_key(&Designator::Esp),
+            ..Self::of_files(metadata)
+        }
+    }
+
+    /// What the files of a directory make of it, to which firmware has no way.
+    pub fn of_files(metadata: &Metadata) -> Self {
         let os = &metadata.os_release;
         let names = |key: &str| os.fields().any(|(known, _)| known == key);
         let sysext = |scope| has_scope(metadata.sysext_release.as_ref(), Class::Sysext, scope);
         let confext = |scope| has_scope(metadata.confext_release.as_ref(), Class::Confext, scope);
         Self {
-            use_bootable_uefi: metadata.init && dissected.partitions.contains_key(&Designator::Esp),
+            use_bootable_uefi: false,
             use_bootable_container: metadata.init,
             use_initrd: metadata.initrd_release.is_some(),
             use_portable_service: names("PORTABLE_PREFIXES") || names("PORTABLE_SCOPE"),
@@ -131,4 +139,38 @@ impl std::str::FromStr for Purpose {
 
 fn has_scope(release: Option<&Release>, class: Class, scope: Scope) -> bool {
     release.is_some_and(|release| class.has_scope(release, scope))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn purposes_have_names_and_follow_from_files() {
+        for (name, purpose) in PURPOSES {
+            assert_eq!(name.parse(), Ok(purpose));
+            assert_eq!(purpose.name(), name);
+        }
+        assert!("boot".parse::<Purpose>().is_err());
+        let release = |text: &str| Release::parse(text.as_bytes()).unwrap();
+        let mut metadata = Metadata::default();
+        metadata.os_release = release("ID=x\nPORTABLE_PREFIXES=");
+        metadata.sysext_release = Some(release("ID=x\nSYSEXT_SCOPE=initrd"));
+        metadata.init = true;
+        let uses = Uses::of_files(&metadata);
+        let serves = |purpose: &Purpose| uses.serve(*purpose);
+        let found: Vec<_> = PURPOSES
+            .map(|(_, purpose)| purpose)
+            .into_iter()
+            .filter(serves)
+            .collect();
+        let expected = [
+            Purpose::Bootable,
+            Purpose::Container,
+            Purpose::Portable,
+            Purpose::Sysext,
+        ];
+        assert_eq!(found, expected);
+        assert!(!uses.use_system_extension && uses.use_initrd_system_extension);
+    }
 }

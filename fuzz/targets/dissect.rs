@@ -1,6 +1,6 @@
 //! Whole images, from the table to verity: a sound signed image is changed in the places where
 //! its structures lie, then taken apart and checked. The first byte says whether the checksums of
-//! the table are made to fit and whether the image ends early; each change is a place (one byte for
+//! the table are made to fit, whether the image ends early, and what it is held against; each change is a place (one byte for
 //! the structure, two within it), a length and bytes.
 #![no_main]
 
@@ -13,7 +13,9 @@ use std::sync::OnceLock;
 
 use blockdev::table::{Commit, commit};
 use blockdev::{BlockDevice, MemoryDevice};
-use dissect::{Options, check};
+use dissect::contents::Verification;
+use dissect::report::Report;
+use dissect::{Options, check, metadata, probe};
 use image_specs::arch::Architecture;
 use image_specs::gpt::{Entry, Label, Table};
 use image_specs::identity::{Seed, verity_pair};
@@ -61,10 +63,20 @@ fuzz_target!(|data: &[u8]| {
     let Some((file, path)) = in_memory(&image) else {
         return;
     };
-    let options = Options::new(ARCH);
+    let options = options(*mode);
     match dissect::dissect(&path, &options) {
-        Ok((image, dissected)) => {
-            let _ = dissect::report::Report::new(&dissected, &dissect::metadata::Metadata::default()).rows();
+        Ok((image, mut dissected)) => {
+            for designator in dissected.partitions.keys() {
+                assert!(options.policy.may_use(*designator));
+            }
+            let verification = Verification {
+                policy: &options.policy,
+                certificates: &[],
+            };
+            let metadata = metadata::of(&image, &dissected, verification).unwrap_or_default();
+            let _ = probe::passed_over(&image, &mut dissected, &options);
+            let report = Report::new(&dissected, &metadata).with_versions(&dissected);
+            let _ = report.rows();
             for finding in check::findings(&dissected) {
                 assert!(!finding.to_string().is_empty());
             }
@@ -75,6 +87,22 @@ fuzz_target!(|data: &[u8]| {
     }
     drop(file);
 });
+
+/// The other bits of the first byte choose a policy and whether a root hash must be told by a signature.
+fn options(mode: u8) -> Options {
+    const POLICIES: [&str; 4] = [
+        "*",
+        "root=signed+absent:home=unused+absent",
+        "root=verity+encrypted+unprotected+read-only-off:=ignore",
+        "@sysext",
+    ];
+    let mut options = Options::new(ARCH);
+    let policy = POLICIES[usize::from(mode >> 2 & 3)];
+    options.policy = policy.parse().expect("a policy");
+    options.rules.guess_hash = mode & 16 == 0;
+    options.rules.embedded_hash = mode & 32 == 0;
+    options
+}
 
 fn change(image: &mut [u8], mut changes: &[u8]) {
     while let [place, low, high, length, rest @ ..] = changes {

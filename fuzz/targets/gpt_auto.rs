@@ -17,7 +17,10 @@ fuzz_target!(|bytes: &[u8]| {
     let (line, rest) = text.split_once("\n\n").unwrap_or((text, text));
     let pins = Pins::parse(rest).unwrap_or_default();
     let name = escape(line);
-    assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":_.\\-".contains(&byte)));
+    assert!(
+        name.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b":_.\\-".contains(&byte))
+    );
     let Ok(settings) = Settings::parse(line) else {
         return;
     };

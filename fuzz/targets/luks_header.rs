@@ -1,7 +1,7 @@
 //! LUKS headers: whatever is accepted has a size that may be allocated and text that may be shown.
 #![no_main]
 
-use image_specs::luks_header::{Luks2, LuksHeader};
+use image_specs::luks_header::{Cipher, Luks2, LuksHeader};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -17,6 +17,9 @@ fuzz_target!(|data: &[u8]| {
         if let LuksHeader::V2(header) = &header {
             check(header);
         }
+    }
+    if let Ok(Some(cipher)) = Cipher::parse(data) {
+        assert!(!cipher.name.is_empty() && !cipher.name.contains("cipher_null"));
     }
     if let Ok(Some(header)) = Luks2::parse_second(data) {
         check(&header);

@@ -181,11 +181,7 @@ pub fn file_systems(
         if !dissected.single_file_system {
             look_into(image.device(), partition, options)?;
         }
-        let kind = partition.file_system.as_deref();
-        if kind.is_some_and(|kind| READ_ONLY.contains(&kind)) {
-            partition.writable = false;
-        }
-        partition.grow &= partition.writable;
+        partition.respect_file_system();
     }
     dissected.partitions = partitions;
     if dissected.single_file_system {
@@ -195,6 +191,28 @@ pub fn file_systems(
         policy::check_contents(dissected, &options.policy, partition)?;
     }
     Ok(())
+}
+
+/// Looks into the partitions that are passed over, too, to show them.
+pub fn passed_over(
+    image: &Image,
+    dissected: &mut Dissected,
+    options: &Options,
+) -> Result<(), ProbeError> {
+    for partition in &mut dissected.passed_over {
+        look_into(image.device(), partition, options)?;
+        partition.respect_file_system();
+    }
+    Ok(())
+}
+
+impl Partition {
+    /// What cannot be written does not grow either.
+    fn respect_file_system(&mut self) {
+        let kind = self.file_system.as_deref();
+        self.writable &= !kind.is_some_and(|kind| READ_ONLY.contains(&kind));
+        self.grow &= self.writable;
+    }
 }
 
 /// What one partition holds: as the policy or the caller says, or as its first bytes do.

@@ -45,7 +45,10 @@ fn read_files(tree: &Tree) {
         let (mut last, size) = (0, content.size());
         for range in content.data() {
             assert!(range.start < range.end, "a part is empty");
-            assert!(range.start >= last && range.end <= size, "parts are in order");
+            assert!(
+                range.start >= last && range.end <= size,
+                "parts are in order"
+            );
             last = range.end;
         }
         for range in content.data().iter().take(4) {

@@ -9,7 +9,7 @@ mod fit;
 
 use std::fmt;
 
-pub use file::{Ambiguous, Found, image_name, select};
+pub use file::{Ambiguous, Found, NameMismatch, check_name, image_name, select};
 pub use fit::{Class, Host, Mismatch, Scope};
 
 /// The fields of a release file, in the order in which they first occur.

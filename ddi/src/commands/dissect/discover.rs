@@ -3,11 +3,14 @@
 use std::path::Path;
 
 use dissect::discover::{self, Class, DiscoveredImage, Scope};
+use dissect::metadata;
+use dissect::uses::{Purpose, Uses};
 use image_specs::units::Bytes;
 use image_specs::vpick::Filter;
 use serde_json::{Value, json};
 
-use super::DissectArgs;
+use super::files::Files;
+use super::{DissectArgs, open};
 use crate::exit::{Exit, Failure};
 use crate::surroundings;
 use crate::ui::table::{self, Align};
@@ -18,6 +21,9 @@ const HEADER: [&str; 7] = ["NAME", "TYPE", "CLASS", "RO", "PATH", "TIME", "USAGE
 pub(super) fn run(args: &DissectArgs, ui: &Ui) -> Result<Exit, Failure> {
     let mut images = find(args)?;
     images.retain(|image| args.discovery.all || !image.name.starts_with('.'));
+    if let Some(purpose) = args.verification.purpose {
+        images.retain(|image| serves(args, image, purpose));
+    }
     images.sort_by(|a, b| a.name.cmp(&b.name));
     if ui.mode() != Mode::Text {
         ui.print_json(&images.iter().map(as_json).collect())?;
@@ -33,6 +39,22 @@ pub(super) fn run(args: &DissectArgs, ui: &Ui) -> Result<Exit, Failure> {
     let header: &[&str] = if args.output.no_legend { &[] } else { &HEADER };
     ui.print(&table::draw(header, &rows, &align))?;
     Ok(Exit::Ok)
+}
+
+/// Whether an image is for this purpose. One that cannot be read is for none.
+fn serves(args: &DissectArgs, image: &DiscoveredImage, purpose: Purpose) -> bool {
+    uses(args, image).is_ok_and(|uses| uses.serve(purpose))
+}
+
+fn uses(args: &DissectArgs, image: &DiscoveredImage) -> Result<Uses, Failure> {
+    if image.path.is_dir() {
+        let files = Files::open(args, &image.path)?;
+        let metadata = metadata::read(files.reader(), &image.name)?;
+        return Ok(Uses::of_files(&metadata));
+    }
+    let opened = open::open(args, &image.path)?;
+    let metadata = open::metadata(args, &opened)?;
+    Ok(Uses::of(&opened.dissected, &metadata))
 }
 
 /// Both scopes are searched unless one is asked for.

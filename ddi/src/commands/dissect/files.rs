@@ -49,6 +49,11 @@ impl Files {
         })
     }
 
+    /// What is read.
+    pub(super) fn reader(&self) -> &dyn Reader {
+        &*self.reader
+    }
+
     /// All of them.
     pub(super) fn tree(&self) -> Result<Tree, Failure> {
         Ok(reader::load(&*self.reader, self.limits)?)

@@ -3,11 +3,15 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use dissect::contents::Verification;
+use dissect::metadata::{self, Metadata};
 use dissect::trust::Trust;
-use dissect::{Dissected, Image, Options, Rules, VeritySettings, check, sidecar};
+use dissect::uses::Uses;
+use dissect::{Dissected, Image, Options, Rules, VeritySettings, check, probe, sidecar};
 use image_specs::filter::ImageFilter;
 use image_specs::partition::Designator;
 use image_specs::policy::ImagePolicy;
+use image_specs::release::check_name;
 use veritysetup::RootHash;
 use veritysetup::signature::{Certificate, CertificateSource};
 
@@ -28,7 +32,10 @@ pub(super) struct Opened {
 /// Opens and dissects an image.
 pub(super) fn open(args: &DissectArgs, path: &Path) -> Result<Opened, Failure> {
     let options = options(args, path)?;
-    let (image, dissected) = dissect::dissect(path, &options)?;
+    let (image, mut dissected) = dissect::dissect(path, &options)?;
+    if args.output.all_versions {
+        probe::passed_over(&image, &mut dissected, &options)?;
+    }
     Ok(Opened {
         image,
         dissected,
@@ -126,6 +133,42 @@ pub(super) fn checks(
         check::data(image, dissected, threads)?;
     }
     Ok(Checked { findings, signer })
+}
+
+/// Checks the image's name and purpose, where that is asked for, by what its files say.
+pub(super) fn check_files(
+    args: &DissectArgs,
+    dissected: &Dissected,
+    metadata: &Metadata,
+) -> Result<(), Failure> {
+    let file = dissected.path.file_name().unwrap_or_default();
+    if args.verification.check_name {
+        check_name(&file.to_string_lossy(), metadata.release())?;
+    }
+    match args.verification.purpose {
+        Some(purpose) if !Uses::of(dissected, metadata).serve(purpose) => {
+            Err(Failure::message(format!(
+                "{} is not for this purpose: {}",
+                dissected.path.display(),
+                purpose.name()
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the image's files say.
+pub(super) fn metadata(args: &DissectArgs, opened: &Opened) -> Result<Metadata, Failure> {
+    let Opened {
+        image,
+        dissected,
+        policy,
+    } = opened;
+    let verification = Verification {
+        policy,
+        certificates: &certificates(args)?,
+    };
+    Ok(metadata::of(image, dissected, verification)?)
 }
 
 /// The certificates that were given, else those that are trusted here.

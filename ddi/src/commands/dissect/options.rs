@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
+use dissect::uses::Purpose;
 use image_specs::conf::boolean;
 
 use crate::commands::repart_args::JsonArg;
@@ -21,6 +22,9 @@ pub(crate) struct Output {
     /// Do not pipe output into a pager (none is ever started)
     #[arg(long)]
     no_pager: bool,
+    /// Show all partitions of which there are several for one purpose, too
+    #[arg(long)]
+    pub(crate) all_versions: bool,
 }
 
 /// What an image must be, and which of its partitions are used.
@@ -58,6 +62,12 @@ pub(crate) struct Verification {
     /// Read all data and check it against the root hash
     #[arg(long)]
     pub(crate) verify_data: bool,
+    /// Check that IMAGE_ID= and IMAGE_VERSION= of the image fit its file's name
+    #[arg(long)]
+    pub(crate) check_name: bool,
+    /// Take only images for this purpose: bootable, uefi, container, initrd, portable, sysext, confext
+    #[arg(long, value_name = "PURPOSE")]
+    pub(crate) purpose: Option<Purpose>,
 }
 
 /// How files are listed and copied.

@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use dissect::Dissected;
-use dissect::contents::Verification;
 use dissect::layout::{self, Part};
-use dissect::metadata::{self, Metadata};
-use dissect::report::Report;
+use dissect::metadata::Metadata;
+use dissect::report::{Candidate, Report};
 use dissect::uses::Uses;
 use image_specs::release::image_name;
 use image_specs::units::Bytes;
@@ -28,7 +27,10 @@ pub(super) fn run(args: &DissectArgs, ui: &Ui, path: &Path) -> Result<Exit, Fail
     for finding in &checked.findings {
         ui.note(&format!("warning: {finding}"));
     }
-    let report = Report::new(dissected, &metadata);
+    let mut report = Report::new(dissected, &metadata);
+    if args.output.all_versions {
+        report = report.with_versions(dissected);
+    }
     if ui.mode() != Mode::Text {
         ui.print_json(&serde_json::to_value(&report)?)?;
         return Ok(Exit::Ok);
@@ -38,28 +40,25 @@ pub(super) fn run(args: &DissectArgs, ui: &Ui, path: &Path) -> Result<Exit, Fail
     ui.print(&files(&report))?;
     ui.print(&disk(dissected, ui.width()))?;
     ui.print(&mounts(&report, !args.output.no_legend))?;
+    ui.print(&versions(&report, !args.output.no_legend))?;
     Ok(Exit::Ok)
 }
 
-/// What the image's files say. Where they cannot be read, there is still the table.
+/// What the image's files say. Where they cannot be read, there is still the table, unless something
+/// depends on them.
 fn look_into(args: &DissectArgs, ui: &Ui, opened: &Opened) -> Result<Metadata, Failure> {
-    let Opened {
-        image,
-        dissected,
-        policy,
-    } = opened;
-    if dissected.is_encrypted() {
+    let asked = args.verification.check_name || args.verification.purpose.is_some();
+    if opened.dissected.is_encrypted() && !asked {
         ui.note("The image is encrypted; what its files say is not shown.");
         return Ok(Metadata::default());
     }
-    let verification = Verification {
-        policy,
-        certificates: &open::certificates(args)?,
-    };
-    match metadata::of(image, dissected, verification) {
-        Ok(metadata) => Ok(metadata),
-        Err(error) => {
-            let failure = Failure::from(error);
+    match open::metadata(args, opened) {
+        Ok(metadata) => {
+            open::check_files(args, &opened.dissected, &metadata)?;
+            Ok(metadata)
+        }
+        Err(failure) if asked => Err(failure),
+        Err(failure) => {
             ui.note(&format!(
                 "What the image's files say is not shown: {failure}"
             ));
@@ -190,20 +189,40 @@ fn disk(dissected: &Dissected, width: usize) -> String {
     format!("\n{}\n", map::draw(&spans, width, true))
 }
 
+const HEADER: [&str; 10] = [
+    "RW",
+    "DESIGNATOR",
+    "PARTITION UUID",
+    "PARTITION LABEL",
+    "FSTYPE",
+    "ARCHITECTURE",
+    "VERITY",
+    "GROWFS",
+    "PARTNO",
+    "CHOSEN",
+];
+
 fn mounts(report: &Report, legend: bool) -> String {
-    const HEADER: [&str; 9] = [
-        "RW",
-        "DESIGNATOR",
-        "PARTITION UUID",
-        "PARTITION LABEL",
-        "FSTYPE",
-        "ARCHITECTURE",
-        "VERITY",
-        "GROWFS",
-        "PARTNO",
-    ];
     let rows: Vec<Vec<String>> = report.rows().into_iter().map(Vec::from).collect();
-    let mut align = vec![Align::Left; 9];
+    draw(&HEADER[..9], &rows, legend)
+}
+
+/// Everything that there is in several versions; nothing, where there is no such thing.
+fn versions(report: &Report, legend: bool) -> String {
+    let row = |candidate: &Candidate| {
+        let chosen = if candidate.chosen { "yes" } else { "no" };
+        let row = candidate.mount.row().into_iter();
+        row.chain([chosen.to_owned()]).collect()
+    };
+    let rows: Vec<Vec<String>> = report.versions.iter().map(row).collect();
+    match rows.is_empty() {
+        true => String::new(),
+        false => format!("\n{}", draw(&HEADER, &rows, legend)),
+    }
+}
+
+fn draw(header: &[&str], rows: &[Vec<String>], legend: bool) -> String {
+    let mut align = vec![Align::Left; header.len()];
     align[8] = Align::Right;
-    table::draw(if legend { &HEADER } else { &[] }, &rows, &align)
+    table::draw(if legend { header } else { &[] }, rows, &align)
 }
