@@ -11,7 +11,7 @@ use std::process::Command;
 
 use dissect::reader::vfat::{self, Vfat};
 use filetree::{Kind, Tree};
-use reading::{Image, Mounted, collect, compare, load, run};
+use reading::{Image, Mounted, collect, compare, folder, load, run};
 
 /// Options of mkfs.vfat and MiB.
 const VERSIONS: &[(&str, u64)] = &[
@@ -43,7 +43,7 @@ fn open(image: &Path) -> Vfat {
 #[test]
 fn every_version_is_shown_as_by_the_kernel() {
     testimages::in_guest!(Uml);
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let image = folder.path().join("image");
     for (options, size) in VERSIONS {
         make(&image, options, *size);
@@ -154,7 +154,7 @@ fn change_code_page(image: &Path) {
 
 #[test]
 fn everyone_reads_what_mtools_have_written() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let source = folder.path().join("source");
     fs::create_dir(&source).unwrap();
     fill(&source);

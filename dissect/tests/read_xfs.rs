@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::Path;
 
 use dissect::reader::xfs::{self, Xfs};
-use reading::{Image, Mounted, collect, compare, fill_as_root, is_root, load, run};
+use reading::{Image, Mounted, collect, compare, fill_as_root, folder, is_root, load, run};
 
 /// Options of mkfs.xfs and MiB.
 const VERSIONS: &[(&str, u64)] = &[
@@ -65,7 +65,7 @@ fn version_4_is_shown_as_by_the_kernel() {
 }
 
 fn compare_all(versions: &[(&str, u64)]) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let image = folder.path().join("image");
     for (options, size) in versions {
         make(&image, options, *size);

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -30,6 +29,16 @@ impl Image {
         let size = file.metadata().unwrap().len();
         (Arc::new(Self(file)), size)
     }
+}
+
+/// A folder for images, in memory where that can be.
+pub(crate) fn folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    // A guest has its own place for them.
+    if std::env::var_os("TMPDIR").is_none() && memory.is_dir() {
+        return tempfile::tempdir_in(memory).unwrap();
+    }
+    tempfile::tempdir().unwrap()
 }
 
 pub(crate) fn load(reader: &dyn Reader) -> Tree {
@@ -176,7 +185,7 @@ fn describe(tree: &Tree) -> BTreeMap<String, String> {
                 0..9 => pieces,
                 count => format!("{count} pieces, {:x}", sum(pieces.as_bytes())),
             };
-            line.push_str(&format!(" sum={:x}", content_sum(content)));
+            line.push_str(&format!(" sum={}", content_sum(content)));
             line.push_str(&format!(" data={data}"));
         }
         all.insert(name.to_owned(), line);
@@ -185,23 +194,19 @@ fn describe(tree: &Tree) -> BTreeMap<String, String> {
 }
 
 /// Of all bytes, but in large files only of those that are not zero.
-fn content_sum(content: &Content) -> u64 {
-    let open = content.open().unwrap();
-    let read = |range: &Range<u64>| {
-        let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap()];
-        open.read_exact_at(&mut bytes, range.start).unwrap();
-        bytes
-    };
+fn content_sum(content: &Content) -> String {
     if content.size() < 16 << 20 {
-        return sum(&read(&(0..content.size())));
+        return hex(&mtree::sha256(content).unwrap());
     }
+    let open = content.open().unwrap();
     let mut all = 0;
     for range in content.data() {
-        let bytes = (range.start..).zip(read(range));
-        let used = bytes.filter(|(_, byte)| *byte != 0);
+        let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap()];
+        open.read_exact_at(&mut bytes, range.start).unwrap();
+        let used = (range.start..).zip(bytes).filter(|(_, byte)| *byte != 0);
         all = used.fold(all, |all, (at, byte)| sum(&[byte]) ^ at ^ all << 1);
     }
-    all
+    format!("{all:x}")
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -231,8 +236,9 @@ pub(crate) fn fill(folder: &Path) {
     }
     let many = folder.join("many");
     fs::create_dir_all(&many).unwrap();
-    for number in 0..3000 {
-        let name = format!("an entry with a name that is long enough, {number}");
+    // Names are so long that an index of them has two levels where blocks are small.
+    for number in 0..700 {
+        let name = format!("entry {number} {}", "of many ".repeat(24));
         File::create(many.join(name)).unwrap();
     }
     for length in [1, 254, 255] {

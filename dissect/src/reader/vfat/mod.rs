@@ -10,6 +10,7 @@ mod file;
 mod name;
 mod table;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use filetree::reader::{Entry, Place, Visit};
@@ -97,8 +98,13 @@ impl Reader for Vfat {
         if first == 0 {
             return Ok(()); // a directory without a cluster is empty
         }
+        let mut visited = HashSet::new();
         for cluster in volume.chain(first) {
             let (cluster, start) = cluster?;
+            if !visited.insert(cluster) {
+                let what = "a chain of clusters has no end";
+                return Err(volume.source.damaged(start, what));
+            }
             if !volume.source.claim(cluster.into(), directory.inode) {
                 let what = "two directories have one cluster";
                 return Err(volume.source.damaged(start, what));
