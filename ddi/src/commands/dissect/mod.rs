@@ -65,6 +65,9 @@ impl verb::Run for DissectArgs {
 
 impl DissectArgs {
     fn act(&self, ui: &Ui) -> Result<Exit, Failure> {
+        if let Some(words) = self.mounting.listed() {
+            return ui.print(words).map(|()| Exit::Ok);
+        }
         match pick::versions(self.chosen.action()?)? {
             Action::Show { image } => show::run(self, ui, &image),
             Action::Validate { image } => validate::run(self, ui, &image),

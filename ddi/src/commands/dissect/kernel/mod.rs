@@ -28,6 +28,8 @@ pub(super) use mount::{run as mount, run_umount as umount};
 pub(super) use shift::run as shift;
 pub(super) use with::run as with;
 
+use options::Discard;
+
 use super::{DissectArgs, environment, open};
 use crate::exit::Failure;
 use crate::surroundings;
@@ -116,8 +118,8 @@ impl Source {
             file_systems: self.options.file_systems.clone(),
             ..MountOptions::new()
         };
-        if let Some(discard) = typed.discard {
-            options.discard = discard.into();
+        if let Some(discard) = typed.discard.and_then(Discard::mode) {
+            options.discard = discard;
         }
         // A first plan, so that nothing is attached for an image that cannot be mounted.
         let wanted = mounting::plan(&self.dissected, &options)?;

@@ -51,15 +51,30 @@ pub(crate) enum Discard {
     /// Always, and through encryption
     #[value(alias = "crypto")]
     Crypt,
+    /// Print these words
+    List,
 }
 
-impl From<Discard> for dissect::mount::Discard {
-    fn from(typed: Discard) -> Self {
-        match typed {
-            Discard::Disabled => Self::Disabled,
-            Discard::Loop => Self::Loop,
-            Discard::All => Self::All,
-            Discard::Crypt => Self::Crypt,
+impl Discard {
+    /// What is asked for; nothing where only the words are.
+    pub(super) const fn mode(self) -> Option<dissect::mount::Discard> {
+        use dissect::mount::Discard as Mode;
+        match self {
+            Self::Disabled => Some(Mode::Disabled),
+            Self::Loop => Some(Mode::Loop),
+            Self::All => Some(Mode::All),
+            Self::Crypt => Some(Mode::Crypt),
+            Self::List => None,
+        }
+    }
+}
+
+impl Mounting {
+    /// `--discard=list`: the words, where they are asked for.
+    pub(crate) const fn listed(&self) -> Option<&'static str> {
+        match self.discard {
+            Some(Discard::List) => Some("disabled\nall\ncrypt\nloop\n"),
+            _ => None,
         }
     }
 }

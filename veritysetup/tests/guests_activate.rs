@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use blockdev::dm::{DeviceMapper, DmName};
 use blockdev::loopdev::{LoopDevice, LoopOptions};
-use image_specs::units::SectorSize;
+use image_specs::units::{Bytes, SectorSize};
 use image_specs::verity::Superblock;
-use testimages::guest::SCRATCH;
+use testimages::guest::{Guest, SCRATCH};
 use veritysetup::activate::{
-    self, ActivateError, Active, DeviceNumber, Lifetime, OnCorruption, Request, Strictness,
-    VerityTable,
+    self, ActivateError, Active, DeviceNumber, ErrorCorrection, Lifetime, OnCorruption, Request,
+    Strictness, VerityTable,
 };
 use veritysetup::{Params, RootHash};
 
@@ -31,6 +31,10 @@ const BLOCKS: u64 = 300;
 
 impl Sample {
     fn new(name: &str) -> Self {
+        Self::with_options(name, &[])
+    }
+
+    fn with_options(name: &str, options: &[&str]) -> Self {
         let path = |end: &str| Path::new(SCRATCH).join(format!("{name}.{end}"));
         let mut data = File::create_new(path("data")).unwrap();
         for block in 0..BLOCKS {
@@ -39,6 +43,7 @@ impl Sample {
         }
         let done = std::process::Command::new("veritysetup")
             .args(["format", "--salt=00ff"])
+            .args(options)
             .args([path("data"), path("hash")])
             .output()
             .unwrap();
@@ -52,12 +57,6 @@ impl Sample {
         let mut hash = File::open(path("hash")).unwrap();
         hash.read_exact(&mut superblock).unwrap();
         let superblock = Superblock::parse(&superblock).unwrap().unwrap();
-        let attach = |file: &File| {
-            let mut options = LoopOptions::new(SectorSize::S512);
-            options.scan_partitions = false;
-            options.read_only = true;
-            LoopDevice::attach(file, &options).unwrap()
-        };
         Self {
             params: Params::from_superblock(&superblock).unwrap(),
             root: root.trim().parse().unwrap(),
@@ -85,6 +84,13 @@ impl Sample {
             lifetime,
         }
     }
+}
+
+fn attach(file: &File) -> LoopDevice {
+    let mut options = LoopOptions::new(SectorSize::S512);
+    options.scan_partitions = false;
+    options.read_only = true;
+    LoopDevice::attach(file, &options).unwrap()
 }
 
 fn number(device: &LoopDevice) -> DeviceNumber {
@@ -308,4 +314,36 @@ fn corruption_is_found(mapper: &DeviceMapper) {
     device.seek(SeekFrom::Start(200 * 4096)).unwrap();
     assert!(device.read_exact(&mut [0; 4096]).is_err());
     assert_eq!(mapper.status(&bad).unwrap()[0].parameters, "C");
+}
+
+/// A damaged block is given as it was, where there is parity; else it is not given.
+#[test]
+fn parity_repairs_what_is_read() {
+    testimages::in_guest!(Guest::Qemu.with(&["veritysetup"]));
+    let mapper = DeviceMapper::open().unwrap();
+    let folder = Path::new(SCRATCH);
+    let parity = folder.join("fec.parity");
+    let option = format!("--fec-device={}", parity.display());
+    let sample = Sample::with_options("fec", &[&option]);
+    let parity = attach(&File::open(&parity).unwrap());
+    let whole = fs::read(&sample.data_path).unwrap();
+    let mut damaged = whole.clone();
+    damaged[4096 * 7..4096 * 8].fill(0xff);
+    fs::write(&sample.data_path, &damaged).unwrap();
+    File::open(&sample.data_path).unwrap().sync_all().unwrap();
+    let mut request = sample.request(Lifetime::UntilUnused);
+    let plain = activate::open(&mapper, &name("plain"), &request).unwrap();
+    assert!(fs::read(plain.node()).is_err());
+    drop(plain);
+    request.table.correction = Some(ErrorCorrection {
+        device: number(&parity),
+        offset: Bytes::ZERO,
+        roots: 2,
+        hash_end: Bytes::new(fs::metadata(folder.join("fec.hash")).unwrap().len()),
+    });
+    let repaired = activate::open(&mapper, &name("repaired"), &request).unwrap();
+    assert_eq!(fs::read(repaired.node()).unwrap(), whole);
+    let words = &mapper.table(repaired.name()).unwrap()[0].parameters;
+    assert!(words.contains("use_fec_from_device"), "{words}");
+    repaired.close(&mapper).unwrap();
 }

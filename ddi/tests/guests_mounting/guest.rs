@@ -97,6 +97,38 @@ fn changed_verity_images_are_found_out() {
 }
 
 #[test]
+fn hash_trees_may_lie_beside_the_image() {
+    testimages::in_guest!(Uml);
+    let room = Room::new(Path::new(SCRATCH));
+    let (image, tree) = (room.path("single.raw"), room.path("single.verity"));
+    let shell = |program: &str, words: &[&Path]| {
+        let mut command = std::process::Command::new(program);
+        run(command.args(words).args(if program == "mksquashfs" {
+            &["-quiet"][..]
+        } else {
+            &[]
+        }))
+    };
+    shell("mksquashfs", &[&room.tree(), &image]);
+    let told = shell("veritysetup", &[Path::new("format"), &image, &tree]);
+    let root = told
+        .lines()
+        .find_map(|line| line.strip_prefix("Root hash:"));
+    let root = root.unwrap().trim();
+    fs::write(room.path("single.roothash"), root).unwrap();
+    let place = room.place();
+    run(&mut mount(&[], &image, &place));
+    assert_eq!(room.shown(), ["/ squashfs ro,nodev"]);
+    assert!(room.mounts()[0].source.starts_with("/dev/dm-0"));
+    run(&mut umount(&place));
+    assert!(no_mapped_devices() && is_free(&image) && is_free(&tree));
+    fs::write(room.path("single.roothash"), "ab".repeat(32)).unwrap();
+    let said = fails(&mut mount(&[], &image, &place), 1);
+    assert!(said.contains("does not fit root hash"), "{said}");
+    assert!(no_mapped_devices() && is_free(&image) && is_free(&tree));
+}
+
+#[test]
 fn boot_partitions_go_where_there_is_room() {
     testimages::in_guest!(Uml);
     let room = Room::new(Path::new(SCRATCH));

@@ -6,11 +6,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Stdio;
 
+use blockdev::dm::DeviceMapper;
 use blockdev::loopdev;
 use blockdev::mount::in_own_namespace;
 
 use super::common::{Scratch, fails, is_root, run, unprivileged};
-use super::{Room, dissect, is_free, mount, umount};
+use super::{Room, SIGNED, dissect, is_free, mount, text, umount};
 
 /// Partitions with every file system that mounts everywhere.
 const FULL: [&str; 5] = [
@@ -126,12 +127,64 @@ fn directories_are_made_and_removed_as_asked() {
         assert!(!new.exists());
         let said = fails(&mut umount(&room.place()), 1);
         assert!(said.contains("is not a mount point"), "{said}");
+        let known = run(&mut dissect(&["--discard=list"]));
+        assert_eq!(known, "disabled\nall\ncrypt\nloop\n");
         assert!(is_free(&image));
         run(&mut mount(&["--in-memory"], &image, &room.place()));
         assert!(is_free(&image), "the copy is mounted");
         run(&mut umount(&room.place()));
     })
     .unwrap();
+}
+
+#[test]
+fn block_devices_are_images_too() {
+    if !is_root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let room = Room::new(&scratch.path(""));
+    let image = room.image("full", &FULL[..2], &[]);
+    let node = run(dissect(&["--attach"]).arg(&image));
+    let node = Path::new(node.trim());
+    in_own_namespace(|| {
+        run(&mut mount(&[], node, &room.place()));
+        assert_eq!(room.shown(), ["/ ext4 rw,nodev", "/home btrfs rw,nodev"]);
+        assert_eq!(room.mounts()[1].source, blockdev::partitions::node(node, 2));
+        // What others have attached is ended with the mount, as systemd-dissect does it.
+        run(&mut umount(&room.place()));
+    })
+    .unwrap();
+    assert!(is_free(&image));
+}
+
+/// A kernel without device-mapper must not be a way around the check.
+#[test]
+fn verity_is_not_passed_over_without_device_mapper() {
+    if !is_root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let room = Room::new(&scratch.path(""));
+    let image = room.image("verity", &SIGNED[..2], &[]);
+    in_own_namespace(|| {
+        let output = mount(&[], &image, &room.place()).output().unwrap();
+        let said = text(&output);
+        match DeviceMapper::open() {
+            Ok(_) => assert!(output.status.success(), "{said}"),
+            Err(_) => {
+                assert_eq!(output.status.code(), Some(1), "{said}");
+                assert!(said.contains("device-mapper is needed"), "{said}");
+                assert!(said.contains("--image-policy=root=unprotected"), "{said}");
+                assert!(room.mounts().is_empty());
+                let policy = "--image-policy=root=unprotected";
+                run(&mut mount(&[policy], &image, &room.place()));
+            }
+        }
+        run(&mut umount(&room.place()));
+    })
+    .unwrap();
+    assert!(is_free(&image));
 }
 
 #[test]
