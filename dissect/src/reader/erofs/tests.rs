@@ -469,7 +469,7 @@ fn what_is_wrong_is_named() {
         (
             inode + 4,
             &[0xa4, 0x81],
-            "what should be a directory is none",
+            "the root of the file system is no directory",
         ),
         (
             inode + 2,

@@ -6,6 +6,7 @@
 
 mod clusters;
 mod extents;
+mod packs;
 
 use std::ops::Range;
 use std::sync::Arc;
