@@ -39,7 +39,9 @@ pub enum UnverifiedError {
     #[error("the policy wants root hash {0} to be signed, and it is not")]
     Unsigned(RootHash),
     /// The policy wants a signature, and nobody whom we trust has made the one that is there.
-    #[error("the policy wants root hash {root_hash} to be signed, and no signature is accepted")]
+    #[error(
+        "the policy wants root hash {root_hash} to be signed, and no signature is accepted; put the signer's certificate into /etc/verity.d as NAME.crt"
+    )]
     Refused {
         /// The hash.
         root_hash: RootHash,
