@@ -181,9 +181,10 @@ fn remove_unused(mapper: &DeviceMapper, name: &DmName) -> Result<(), DmError> {
 }
 
 /// Where sysfs describes the device of a mount. btrfs and others have numbers of their own, so the
-/// source is looked at, too.
+/// source is looked at, too, where it is a path that means the same to everyone.
 fn sysfs_of(entry: &MountEntry) -> PathBuf {
-    let source = fs::metadata(&entry.source).ok();
+    let source = Some(&entry.source).filter(|source| source.starts_with("/dev"));
+    let source = source.and_then(|source| fs::metadata(source).ok());
     let block = source.filter(|metadata| metadata.file_type().is_block_device());
     match (entry.device, block) {
         ((0, _), Some(metadata)) => sysfs(metadata.rdev()),
