@@ -71,7 +71,15 @@ impl Mounted {
         fs::create_dir_all(&point).unwrap();
         let options = format!("loop,{options}");
         let paths = [image, &point].map(|path| path.to_str().unwrap());
-        run("mount", &["-o", &options, paths[0], paths[1]]);
+        let arguments = ["-o", &options, paths[0], paths[1]];
+        // Another process may take the loop device that was found to be free.
+        for _ in 0..4 {
+            let output = Command::new("mount").args(arguments).output().unwrap();
+            if output.status.success() {
+                return Self(point);
+            }
+        }
+        run("mount", &arguments);
         Self(point)
     }
 
