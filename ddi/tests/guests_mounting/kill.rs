@@ -14,7 +14,7 @@ use super::{Room, SIGNED, dissect, is_free, mount, no_mapped_devices, signing, t
 
 #[test]
 fn two_hundred_kills_leave_nothing_that_stays() {
-    testimages::in_guest!(Guest::Uml.limit(Duration::from_secs(400)));
+    testimages::in_guest!(Guest::Uml.limit(Duration::from_secs(900)));
     let room = Room::new(Path::new(SCRATCH));
     let image = room.image("signed", &SIGNED, &signing(&room.signer("us")));
     let place = room.place();
