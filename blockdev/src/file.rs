@@ -7,6 +7,8 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use image_specs::units::{Bytes, Extent, SectorSize};
 use rustix::fs::{
@@ -71,6 +73,13 @@ pub enum OpenFailure {
     Io(#[from] io::Error),
 }
 
+impl OpenError {
+    /// Whether it failed only because another process holds a lock.
+    pub fn is_locked(&self) -> bool {
+        matches!(self.why, OpenFailure::Lock(LockError::Held(_)))
+    }
+}
+
 impl FileDevice {
     /// Opens an existing image file or block device and locks it. A file is counted in sectors of
     /// `sector` (512 bytes where `None`), a block device in its own, which `sector` must not
@@ -91,6 +100,24 @@ impl FileDevice {
             path: path.to_owned(),
             why,
         })
+    }
+
+    /// Opens as [`FileDevice::open`] does, but gives those who hold a lock `patience` to end: udev
+    /// and its like look at every disk for a moment.
+    pub fn open_waiting(
+        path: &Path,
+        access: Access,
+        patience: Duration,
+    ) -> Result<Self, OpenError> {
+        let end = Instant::now() + patience;
+        loop {
+            match Self::open(path, access, None) {
+                Err(error) if error.is_locked() && Instant::now() < end => {
+                    thread::sleep(Duration::from_millis(50));
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Takes over a scratch file that nobody else knows, open for reading and writing; `folder` is
@@ -470,6 +497,21 @@ mod tests {
             .unwrap();
         disk.read_exact_at(&mut bytes, Bytes::ZERO).unwrap();
         assert!(bytes[..100].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn a_lock_that_ends_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = image(dir.path(), 4096);
+        let holder = FileDevice::open(&path, Access::ReadWrite, None).unwrap();
+        let short = FileDevice::open_waiting(&path, Access::ReadOnly, Duration::ZERO);
+        assert!(short.unwrap_err().is_locked());
+        let ended = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(100));
+            drop(holder);
+        });
+        FileDevice::open_waiting(&path, Access::ReadWrite, Duration::from_secs(60)).unwrap();
+        ended.join().unwrap();
     }
 
     #[test]

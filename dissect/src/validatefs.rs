@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use blockdev::backing;
 use blockdev::file::OpenError;
@@ -22,6 +23,9 @@ use uuid::Uuid;
 
 /// The most bytes that the kernel keeps in an attribute.
 const MAX_ATTRIBUTE: usize = 65536;
+
+/// How long others may hold a lock on the disk.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// More devices than this are not stacked on each other.
 const MAX_LAYERS: usize = 32;
@@ -273,7 +277,7 @@ impl Partition {
 }
 
 fn entry(disk: &Block, number: u32) -> Result<Option<Entry>, ExamineError> {
-    let device = FileDevice::open(&disk.node()?, Access::ReadOnly, None)?;
+    let device = FileDevice::open_waiting(&disk.node()?, Access::ReadOnly, PATIENCE)?;
     let Label::Gpt(found) = table::read(&device)? else {
         return Ok(None);
     };

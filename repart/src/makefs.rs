@@ -6,6 +6,8 @@
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use blockdev::file::OpenError;
 use blockdev::lock::{LockError, LockKind, lock};
@@ -20,6 +22,9 @@ use uuid::Uuid;
 
 use crate::definition::Format;
 use crate::populate::{self, PopulateError, Spec, mkfs};
+
+/// How long others may hold a lock on the device, as udev does when it looks at it.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is wanted.
 #[derive(Clone, Debug)]
@@ -98,7 +103,7 @@ pub enum MakeError {
 
 /// Opens and locks `path` and looks what is on it.
 pub fn survey(path: &Path, sysfs: &Sysfs) -> Result<Survey, MakeError> {
-    let device = FileDevice::open(path, Access::ReadWrite, None)?;
+    let device = FileDevice::open_waiting(path, Access::ReadWrite, PATIENCE)?;
     let disk = lock_disk(&device, sysfs).map_err(|source| MakeError::Lock {
         device: device.name(),
         source,
@@ -208,8 +213,15 @@ fn lock_disk(device: &FileDevice, sysfs: &Sysfs) -> Result<Option<File>, LockErr
     let disk = block.and_then(|block| block.disk()?.node().ok());
     let Some(disk) = disk else { return Ok(None) };
     let disk = File::open(disk).map_err(LockError::Io)?;
-    lock(&disk, LockKind::Exclusive)?;
-    Ok(Some(disk))
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match lock(&disk, LockKind::Exclusive) {
+            Err(LockError::Held(_)) if Instant::now() < end => {
+                thread::sleep(Duration::from_millis(50));
+            }
+            result => return result.map(|()| Some(disk)),
+        }
+    }
 }
 
 #[cfg(test)]

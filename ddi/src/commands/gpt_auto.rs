@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use blockdev::loopdev::LoopReference;
 use blockdev::sysfs::{Block, Number, Sysfs};
@@ -11,7 +13,9 @@ use dissect::gpt_auto::cmdline::Settings;
 use dissect::gpt_auto::pins::Pins;
 use dissect::gpt_auto::units::{Folder, Item};
 use dissect::gpt_auto::{self, Disk, Names, Plan, survey};
-use dissect::{DissectError, Options, ProbeError, Rules, VarCheck, VeritySettings};
+use dissect::{
+    DissectError, Dissected, OpenError, Options, ProbeError, Rules, VarCheck, VeritySettings,
+};
 use image_specs::conf::boolean;
 use image_specs::guid;
 use image_specs::partition::Designator;
@@ -25,6 +29,9 @@ use crate::verb::Run;
 
 /// The credential that lists the UUIDs that partitions must have.
 const CREDENTIAL: &str = "gpt-auto.partition-uuids";
+
+/// How long others may hold a lock on the disk.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where credentials of the whole system are.
 const CREDENTIALS: &str = "/run/credentials/@system";
@@ -139,10 +146,26 @@ fn disk(settings: &Settings) -> Result<Option<Disk>, Failure> {
     let Some((path, names)) = find(settings)? else {
         return Ok(None);
     };
-    match dissect::dissect(&path, &options(settings)?) {
-        Ok((_, dissected)) => Ok(Some(Disk { dissected, names })),
+    match dissect_waiting(&path, &options(settings)?) {
+        Ok(dissected) => Ok(Some(Disk { dissected, names })),
         Err(DissectError::Probe(ProbeError::Nothing(_))) if settings.device.is_none() => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Dissects a disk. A unit that is missing after a reload is stopped, so others with a lock are waited
+/// for.
+fn dissect_waiting(path: &Path, options: &Options) -> Result<Dissected, DissectError> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match dissect::dissect(path, options) {
+            Err(DissectError::Open(OpenError::Device(error)))
+                if error.is_locked() && Instant::now() < end =>
+            {
+                thread::sleep(Duration::from_millis(50));
+            }
+            result => return result.map(|(_, dissected)| dissected),
+        }
     }
 }
 
