@@ -40,6 +40,9 @@ fn main() -> Outcome<ExitCode> {
     let wanted = |case: &Case| names.is_empty() || names.iter().any(|name| name == case.image);
     let cases: Vec<Case> = cases().into_iter().filter(wanted).collect();
     let answers = root.join(&ANSWERS[1..]);
+    // Others that compare in the same root wait.
+    let lock = fs::File::create(root.join("var/tmp/ddi-peer-dissect.lock"))?;
+    lock.lock()?;
     run(&root, &ddi, &answers, &cases)?;
     let mut different = 0;
     for (number, case) in cases.iter().enumerate() {
