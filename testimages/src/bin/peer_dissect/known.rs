@@ -34,7 +34,8 @@ fn header_of_encrypted(ours: &Answer, theirs: &Answer) -> bool {
     members == 1 && ours.get("mounts") == theirs.get("mounts")
 }
 
-/// File systems without a reader of our own: everything else must be the same.
+/// File systems without a reader of our own, and data whose signature nobody here accepts: everything
+/// else must be the same.
 fn no_reader(ours: &Answer, theirs: &Answer) -> bool {
     let same = |key: &str| {
         let of = |answer: &Answer| answer.json().and_then(|json| json.get(key).cloned());
@@ -48,7 +49,12 @@ fn no_reader(ours: &Answer, theirs: &Answer) -> bool {
         "imageUuid",
         "mounts",
     ];
-    ours.errors.contains("there is no reader for this format") && keys.into_iter().all(same)
+    let reasons = [
+        "there is no reader for this format",
+        "no signature is accepted",
+    ];
+    let unread = reasons.iter().any(|reason| ours.errors.contains(reason));
+    unread && keys.into_iter().all(same)
 }
 
 impl Answer {
