@@ -153,10 +153,12 @@ mod tests {
         }
         assert!("boot".parse::<Purpose>().is_err());
         let release = |text: &str| Release::parse(text.as_bytes()).unwrap();
-        let mut metadata = Metadata::default();
-        metadata.os_release = release("ID=x\nPORTABLE_PREFIXES=");
-        metadata.sysext_release = Some(release("ID=x\nSYSEXT_SCOPE=initrd"));
-        metadata.init = true;
+        let metadata = Metadata {
+            os_release: release("ID=x\nPORTABLE_PREFIXES="),
+            sysext_release: Some(release("ID=x\nSYSEXT_SCOPE=initrd")),
+            init: true,
+            ..Metadata::default()
+        };
         let uses = Uses::of_files(&metadata);
         let serves = |purpose: &Purpose| uses.serve(*purpose);
         let found: Vec<_> = PURPOSES
