@@ -15,16 +15,22 @@ pub(crate) struct Taken {
     pub(crate) written_mib: f64,
 }
 
-/// The best of some rounds, so that what else the machine does counts least.
+/// Memory and writes of one run, and the best time of some more, so that what else the machine does
+/// counts least, and time(1) itself not at all.
 pub(crate) fn measure(mut command: impl FnMut() -> Command) -> Outcome<Taken> {
-    let mut best: Option<Taken> = None;
+    let mut taken = once(&mut command)?;
     for _ in 0..ROUNDS {
-        let taken = once(&mut command)?;
-        if best.is_none_or(|best| taken.seconds < best.seconds) {
-            best = Some(taken);
+        let mut command = command();
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let start = Instant::now();
+        let status = command.status()?;
+        let seconds = start.elapsed().as_secs_f64();
+        if !status.success() {
+            return Err(format!("{command:?} failed").into());
         }
+        taken.seconds = taken.seconds.min(seconds);
     }
-    best.ok_or_else(|| "no rounds".into())
+    Ok(taken)
 }
 
 /// Runs a command under time(1), which knows its peak memory and its writes.
