@@ -249,6 +249,10 @@ pub(super) const IMAGES: &[(&str, &str)] = &[
          $ROOT r - - os.ext4\nEND",
     ),
     (
+        "verity-labels.raw",
+        "disk verity-labels.raw <<END\n$ROOT r_1 - $(cat os.squashfs.data) os.squashfs\n$ROOTV v_1 - $(cat os.squashfs.tree) os.squashfs.hash\n$ROOTS s_1 - - os.squashfs.sig\nEND",
+    ),
+    (
         "verity-erofs.raw",
         "disk verity-erofs.raw <<END\n$ROOT r_1 - $(cat os.erofs.data) os.erofs\n$ROOTV r_1 - $(cat os.erofs.tree) os.erofs.hash\nEND",
     ),
