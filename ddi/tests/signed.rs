@@ -96,3 +96,52 @@ fn a_signed_image_stands_up_to_the_real_tools() {
     let shown = run(ddi().arg("dissect").arg(&image));
     assert!(shown.contains("root-verity-sig"), "{shown}");
 }
+
+/// A policy that wants a signature is kept without a mount, too.
+#[test]
+fn files_that_must_be_signed_are_read_only_with_the_signers_certificate() {
+    let scratch = Scratch::new();
+    let source = scratch.tree();
+    let signing = scratch.signing();
+    let root =
+        "Type=root\nFormat=erofs\nCopyFiles=/\nVerity=data\nVerityMatchKey=r\nMinimize=best\n";
+    let hash = "Type=root-verity\nVerity=hash\nVerityMatchKey=r\nMinimize=best\n";
+    let signature = "Type=root-verity-sig\nVerity=signature\nVerityMatchKey=r\n";
+    let build = |name: &str, files: &[(&str, &str)]| {
+        let definitions = scratch.definitions(files);
+        let image = scratch.path(name);
+        run(repart()
+            .args(["--empty=create", "--size=auto", SEED, &definitions, &source])
+            .args(&signing)
+            .arg(&image));
+        fs::remove_dir_all(scratch.path("repart.d")).unwrap();
+        image
+    };
+    let unsigned = build("unsigned.raw", &[("1.conf", root), ("2.conf", hash)]);
+    let signed = build(
+        "signed.raw",
+        &[("1.conf", root), ("2.conf", hash), ("3.conf", signature)],
+    );
+    let stranger = Scratch::new();
+    stranger.signing();
+    let list = |image, scratch: Option<&Scratch>| {
+        let mut command = ddi();
+        command
+            .args(["dissect", "--list", "--image-policy=root=signed+absent"])
+            .arg(image);
+        let certificate = scratch.map(|scratch| scratch.path("certificate.pem"));
+        command.args(certificate.map(|path| format!("--certificate={}", path.display())));
+        command
+    };
+    assert!(run(&mut list(&signed, Some(&scratch))).contains("usr/bin/tool"));
+    for (image, certificate, words) in [
+        (&signed, None, "no signature is accepted"),
+        (&signed, Some(&stranger), "given certificates"),
+        (&unsigned, Some(&scratch), "signed"),
+    ] {
+        let output = list(image, certificate).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(output.stdout.is_empty() && said.contains(words), "{said}");
+    }
+}
