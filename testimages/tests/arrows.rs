@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("blockdev", &["image-specs"]),
     ("squashfs", &["image-specs", "filetree"]),
     ("veritysetup", &["image-specs", "blockdev"]),
+    ("luks", &["image-specs", "blockdev"]),
     (
         "dissect",
         &[
@@ -24,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "squashfs",
             "blockdev",
             "veritysetup",
+            "luks",
         ],
     ),
     (
@@ -34,6 +36,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "squashfs",
             "blockdev",
             "veritysetup",
+            "luks",
             "dissect",
         ],
     ),
@@ -45,6 +48,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "squashfs",
             "blockdev",
             "veritysetup",
+            "luks",
             "dissect",
             "repart",
         ],

@@ -1,0 +1,6 @@
+//! LUKS2 volumes and dm-integrity: what is encrypted or authenticated, and by which keys.
+#![forbid(unsafe_code)]
+
+mod secret;
+
+pub use secret::Secret;
