@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use crate::sys::dm as sys;
 
+mod control;
 mod wire;
 
 use wire::{Header, Request};

@@ -12,8 +12,10 @@ pub(super) const SUSPEND: u8 = 6;
 pub(super) const STATUS: u8 = 7;
 pub(super) const TABLE_LOAD: u8 = 9;
 pub(super) const TABLE_STATUS: u8 = 12;
+pub(super) const MESSAGE: u8 = 14;
 
 pub(super) const READ_ONLY: u32 = 1;
+pub(super) const SUSPENDED: u32 = 1 << 1;
 pub(super) const STATUS_TABLE: u32 = 1 << 4;
 const ACTIVE_PRESENT: u32 = 1 << 5;
 const BUFFER_FULL: u32 = 1 << 8;
@@ -127,6 +129,13 @@ impl Request {
         }
     }
 
+    /// A message to the target of the first sector, as `struct dm_target_msg`.
+    pub(super) fn set_message(&mut self, text: &str) {
+        self.targets.extend_from_slice(&0_u64.to_ne_bytes());
+        self.targets.extend_from_slice(text.as_bytes());
+        self.targets.push(0);
+    }
+
     /// The command with `room` bytes for the answer, at least as many as it has itself.
     pub(super) fn buffer(&self, room: usize) -> Vec<u64> {
         let mut bytes = self.header.as_bytes().to_vec();
@@ -230,6 +239,17 @@ mod tests {
         assert_eq!(&data[20..24], 48_u32.to_ne_bytes());
         assert_eq!(&data[40..46], b"1 2 3\0");
         assert_eq!(&data[48..56], 8_u64.to_ne_bytes());
+    }
+
+    #[test]
+    fn a_message_follows_its_sector() {
+        let mut request = Request::new(&DmName::new("x").unwrap());
+        request.set_message("@hello");
+        let answer = Answer::new(request.buffer(0));
+        assert_eq!(
+            &answer.bytes[HEADER_SIZE..][..16],
+            b"\0\0\0\0\0\0\0\0@hello\0\0"
+        );
     }
 
     #[test]
