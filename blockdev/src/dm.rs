@@ -41,7 +41,7 @@ pub struct DeviceMapper {
 pub struct DmName(String);
 
 /// A line of a table: what a range of the device is made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Target {
     /// First sector of 512 bytes.
     pub start: u64,
@@ -143,6 +143,9 @@ impl DeviceMapper {
         if read_only {
             request.set_flag(wire::READ_ONLY);
         }
+        if table.iter().any(Target::may_hold_keys) {
+            request.set_flag(wire::SECURE_DATA);
+        }
         let loaded = self.call(name, "give a table to", wire::TABLE_LOAD, request);
         loaded.map(|_| ()).map_err(|error| match error.why {
             DmFailure::Io(source) => DmError {
@@ -176,6 +179,7 @@ impl DeviceMapper {
     pub fn table(&self, name: &DmName) -> Result<Vec<Target>, DmError> {
         let mut request = Request::new(name);
         request.set_flag(wire::STATUS_TABLE);
+        request.set_flag(wire::SECURE_DATA);
         self.targets(name, request)
     }
 
@@ -286,6 +290,27 @@ impl DeviceMapper {
     }
 }
 
+impl Target {
+    /// Whether its parameters may have keys in them.
+    fn may_hold_keys(&self) -> bool {
+        ["crypt", "integrity"].contains(&self.kind.as_str())
+    }
+}
+
+/// Keys are not shown.
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Target");
+        shown.field("start", &self.start);
+        shown.field("sectors", &self.sectors);
+        shown.field("kind", &self.kind);
+        match self.may_hold_keys() {
+            true => shown.finish_non_exhaustive(),
+            false => shown.field("parameters", &self.parameters).finish(),
+        }
+    }
+}
+
 impl DmName {
     /// Takes a name that needs no escapes in `/dev/mapper`.
     pub fn new(name: &str) -> Result<Self, BadName> {
@@ -382,6 +407,19 @@ mod tests {
             &"x".repeat(128),
         ] {
             assert_eq!(DmName::new(bad), Err(BadName(bad.to_owned())));
+        }
+    }
+
+    #[test]
+    fn keys_in_tables_are_not_shown() {
+        for (kind, shown) in [("crypt", false), ("integrity", false), ("linear", true)] {
+            let target = Target {
+                start: 0,
+                sectors: 8,
+                kind: kind.to_owned(),
+                parameters: "0011 7:1".to_owned(),
+            };
+            assert_eq!(format!("{target:?}").contains("0011"), shown, "{kind}");
         }
     }
 

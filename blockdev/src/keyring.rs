@@ -1,7 +1,7 @@
 //! Keys for the kernel, in the keyring of the calling thread: nobody else sees them, and they end
 //! with the thread at the latest.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::marker::PhantomData;
 
@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::sys::keyring as sys;
 
-/// A `user` key in the calling thread's keyring; taken off when dropped.
+/// A key in the calling thread's keyring; taken off when dropped.
 #[derive(Debug)]
 pub struct ThreadKey {
     serial: i32,
@@ -28,14 +28,24 @@ pub struct KeyError {
 }
 
 impl ThreadKey {
-    /// Adds `payload` under `description`.
+    /// Adds `payload` under `description`, as a key that processes may read (`user`).
     pub fn add(description: &str, payload: &[u8]) -> Result<Self, KeyError> {
+        Self::add_as(c"user", description, payload)
+    }
+
+    /// Adds `payload` as a key that only the kernel reads (`logon`). Its description begins with the
+    /// name of a service and a colon.
+    pub fn add_logon(description: &str, payload: &[u8]) -> Result<Self, KeyError> {
+        Self::add_as(c"logon", description, payload)
+    }
+
+    fn add_as(kind: &CStr, description: &str, payload: &[u8]) -> Result<Self, KeyError> {
         let failed = |source: io::Error| KeyError {
             description: description.to_owned(),
             source,
         };
         let name = CString::new(description).map_err(|error| failed(error.into()))?;
-        let serial = sys::add_user_key(&name, payload);
+        let serial = sys::add_key(kind, &name, payload);
         serial
             .map(|serial| Self {
                 serial,
@@ -63,6 +73,13 @@ mod tests {
         let serial = key.serial;
         drop(key);
         assert!(sys::unlink(serial).is_err(), "still there");
+    }
+
+    #[test]
+    fn keys_for_the_kernel_need_a_service() {
+        let key = ThreadKey::add_logon("ddi-test:logon", b"payload").unwrap();
+        drop(key);
+        assert!(ThreadKey::add_logon("nobody", b"payload").is_err());
     }
 
     #[test]

@@ -2,14 +2,17 @@
 #![deny(unsafe_code)]
 
 pub mod backing;
+pub mod clog;
 pub mod copy;
 pub mod create;
 pub mod device;
 pub mod dm;
 pub mod file;
 pub mod grow;
+pub mod io;
 pub mod keyring;
 pub mod lock;
+pub mod locked;
 pub mod loopdev;
 pub mod memory;
 pub mod mount;

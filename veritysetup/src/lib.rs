@@ -9,7 +9,6 @@
 
 pub mod activate;
 pub mod hasher;
-pub mod io;
 pub mod levels;
 pub mod params;
 mod pipeline;
@@ -18,6 +17,7 @@ pub mod tree;
 pub mod verified;
 pub mod verify;
 
+pub use blockdev::io;
 pub use hasher::HashAlgorithm;
 pub use levels::Levels;
 pub use params::{BlockSize, HashType, Params, RootHash, Salt};

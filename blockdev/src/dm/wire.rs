@@ -2,6 +2,7 @@
 //! version 4 of the interface. Pure.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{DmInfo, DmName, Target};
 use crate::sys::dm::HEADER_SIZE;
@@ -19,6 +20,8 @@ pub(super) const SUSPENDED: u32 = 1 << 1;
 pub(super) const STATUS_TABLE: u32 = 1 << 4;
 const ACTIVE_PRESENT: u32 = 1 << 5;
 const BUFFER_FULL: u32 = 1 << 8;
+/// The kernel erases its copies of what it is given.
+pub(super) const SECURE_DATA: u32 = 1 << 15;
 pub(super) const DEFERRED_REMOVE: u32 = 1 << 17;
 
 /// `DM_UDEV_PRIMARY_SOURCE_FLAG`, in the place of flags: udev's rules are to take the event for the
@@ -59,16 +62,14 @@ const _: () = assert!(size_of::<Header>() == HEADER_SIZE);
 const _: () = assert!(size_of::<Spec>() == SPEC_SIZE);
 
 /// A command.
-#[derive(Debug)]
 pub(super) struct Request {
     header: Header,
-    targets: Vec<u8>,
+    targets: Zeroizing<Vec<u8>>,
 }
 
 /// What came back.
-#[derive(Debug)]
 pub(super) struct Answer {
-    bytes: Vec<u8>,
+    bytes: Zeroizing<Vec<u8>>,
 }
 
 impl Request {
@@ -90,7 +91,7 @@ impl Request {
         fill(&mut header.name, name.as_str());
         Self {
             header,
-            targets: Vec::new(),
+            targets: Zeroizing::default(),
         }
     }
 
@@ -110,6 +111,11 @@ impl Request {
     }
 
     pub(super) fn set_targets(&mut self, table: &[Target]) {
+        // In one allocation: one that grows would leave copies of keys behind.
+        let room = table
+            .iter()
+            .map(|target| SPEC_SIZE + target.parameters.len() + 8);
+        self.targets = Zeroizing::new(Vec::with_capacity(room.sum()));
         self.header.target_count = u32::try_from(table.len()).unwrap_or(u32::MAX);
         for target in table {
             // Parameters end with NUL, and the next target begins at a multiple of eight.
@@ -137,22 +143,22 @@ impl Request {
     }
 
     /// The command with `room` bytes for the answer, at least as many as it has itself.
-    pub(super) fn buffer(&self, room: usize) -> Vec<u64> {
-        let mut bytes = self.header.as_bytes().to_vec();
-        bytes.extend_from_slice(&self.targets);
-        bytes.resize(bytes.len().max(room).next_multiple_of(8), 0);
-        let words = bytes.chunks_exact(8);
+    pub(super) fn buffer(&self, room: usize) -> Zeroizing<Vec<u64>> {
+        let header = self.header.as_bytes();
+        let size = header.len() + self.targets.len();
+        let mut words = Zeroizing::new(vec![0; size.max(room).div_ceil(8)]);
+        let bytes = words.as_mut_bytes();
+        bytes[..header.len()].copy_from_slice(header);
+        bytes[header.len()..size].copy_from_slice(&self.targets);
         words
-            .map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default()))
-            .collect()
     }
 }
 
 impl Answer {
-    pub(super) fn new(words: Vec<u64>) -> Self {
-        Self {
-            bytes: words.into_iter().flat_map(u64::to_ne_bytes).collect(),
-        }
+    pub(super) fn new(mut words: Zeroizing<Vec<u64>>) -> Self {
+        let bytes = Zeroizing::new(words.as_bytes().to_vec());
+        words.zeroize();
+        Self { bytes }
     }
 
     pub(super) fn header(&self) -> Option<Header> {

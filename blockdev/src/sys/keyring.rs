@@ -9,14 +9,14 @@ const UNLINK: libc::c_long = 9;
 /// `KEY_SPEC_THREAD_KEYRING`
 const THREAD_KEYRING: libc::c_long = -1;
 
-/// Adds a `user` key to the calling thread's keyring and gives its serial number.
-pub(crate) fn add_user_key(description: &CStr, payload: &[u8]) -> Result<i32> {
+/// Adds a key of a type to the calling thread's keyring and gives its serial number.
+pub(crate) fn add_key(kind: &CStr, description: &CStr, payload: &[u8]) -> Result<i32> {
     // SAFETY: type and description end with NUL, the payload is as long as is said, and the kernel
     // only reads them.
     let serial = unsafe {
         libc::syscall(
             libc::SYS_add_key,
-            c"user".as_ptr(),
+            kind.as_ptr(),
             description.as_ptr(),
             payload.as_ptr(),
             payload.len(),

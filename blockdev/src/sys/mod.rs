@@ -2,9 +2,11 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod btrfs;
+pub(crate) mod clog;
 pub(crate) mod dm;
 pub(crate) mod grow;
 pub(crate) mod keyring;
+pub(crate) mod locked;
 pub(crate) mod loopdev;
 pub(crate) mod mount;
 pub(crate) mod partition;

@@ -1,11 +1,12 @@
-//! Where data blocks come from and where tree blocks go.
+//! Bytes at an offset: what is read by several threads at once, and what is written.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use blockdev::BlockDevice;
 use image_specs::units::{Bytes, Extent};
+
+use crate::device::BlockDevice;
 
 /// Bytes that several threads read at once, at any offset.
 pub trait ReadAt: Sync {
@@ -13,7 +14,7 @@ pub trait ReadAt: Sync {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
-/// Where a superblock and tree are written. Offset 0 is the start of the hash device.
+/// Where bytes are written. Offset 0 is the start of what is written, wherever that lies.
 pub trait WriteAt {
     /// Writes all of `bytes` at `offset`.
     fn write_all_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
