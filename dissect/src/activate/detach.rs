@@ -1,7 +1,7 @@
 //! Undoing what somebody else has made: mounts with the devices below them, and loop devices with
-//! unused verity devices on them.
+//! unused verity and LUKS devices on them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use blockdev::dm::{BadName, DeviceMapper, DmError, DmFailure, DmName};
+use blockdev::dm::{BadName, DeviceMapper, DmError, DmFailure, DmInfo, DmName};
 use blockdev::loopdev::{self, LoopDevice, LoopError, LoopFailure};
 use blockdev::mount::{self, MountError};
 use blockdev::mountinfo::{self, MountEntry};
@@ -17,6 +17,12 @@ use blockdev::mountinfo::{self, MountEntry};
 /// How long a device that has lost its last user may take to go.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(2);
+
+/// What the names of unlocked devices end in, as systemd has it.
+pub(super) const DECRYPTED: &str = "-decrypted";
+
+/// More devices than this are not stacked on each other.
+const MAX_LAYERS: usize = 16;
 
 /// Something cannot be undone.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +46,7 @@ pub enum DetachError {
     /// Unmounting failed.
     #[error(transparent)]
     Mount(#[from] MountError),
-    /// A verity device stays.
+    /// A verity or LUKS device stays.
     #[error(transparent)]
     Dm(#[from] DmError),
     /// A device has a name that we cannot use.
@@ -51,8 +57,8 @@ pub enum DetachError {
     Loop(#[from] LoopError),
 }
 
-/// Unmounts what is at `place` and below, and ends the loop and verity devices that this was on, as
-/// far as nothing else uses them.
+/// Unmounts what is at `place` and below, and ends the loop, verity and LUKS devices that this was on,
+/// as far as nothing else uses them.
 pub fn unmount(place: &Path) -> Result<(), DetachError> {
     let look = |source| DetachError::Look {
         path: place.to_owned(),
@@ -66,7 +72,7 @@ pub fn unmount(place: &Path) -> Result<(), DetachError> {
     }
     let mut below = Stack::default();
     for entry in &mounts {
-        below.add(&sysfs_of(entry));
+        below.add(&sysfs_of(entry), 0);
     }
     mount::unmount_all(&place)?;
     below.end()
@@ -93,31 +99,34 @@ pub fn detach(path: &Path) -> Result<Vec<PathBuf>, DetachError> {
     }
     for device in &devices {
         let mut stack = Stack::default();
-        stack.add_holders(&sysfs(fs::metadata(device).map_err(look)?.rdev()));
+        stack.add_users(&sysfs(fs::metadata(device).map_err(look)?.rdev()));
         stack.end()?;
         LoopDevice::open(device)?.close()?;
     }
     Ok(devices)
 }
 
-/// Devices below a mount.
+/// Devices below a mount, or on a disk.
 #[derive(Debug, Default)]
 struct Stack {
-    /// Names of device-mapper devices.
-    mapped: BTreeSet<String>,
+    /// Names of device-mapper devices, each with its layer: smaller ones are above and go first.
+    mapped: BTreeMap<String, usize>,
     /// Nodes of loop devices.
     loops: BTreeSet<PathBuf>,
 }
 
 impl Stack {
-    /// Adds a device, and all that it is made of.
-    fn add(&mut self, device: &Path) {
+    /// Adds a device, which has `layer` devices above it, and all that it is made of.
+    fn add(&mut self, device: &Path, layer: usize) {
         let Ok(device) = fs::canonicalize(device) else {
             return; // of no block device
         };
-        self.mapped.extend(mapped_name(&device));
+        if layer > MAX_LAYERS {
+            return;
+        }
+        self.add_mapped(&device, layer);
         for slave in entries(&device.join("slaves")) {
-            self.add(&slave);
+            self.add(&slave, layer + 1);
         }
         let disk = match device.join("partition").exists() {
             true => device.parent().map(Path::to_owned),
@@ -129,14 +138,32 @@ impl Stack {
     }
 
     /// Adds the devices made of this disk and of its partitions.
-    fn add_holders(&mut self, disk: &Path) {
+    fn add_users(&mut self, disk: &Path) {
         let mut parts = entries(disk);
         parts.retain(|path| path.join("partition").exists());
         parts.push(disk.to_owned());
         for part in parts {
-            for holder in entries(&part.join("holders")) {
-                self.mapped.extend(mapped_name(&holder));
-            }
+            self.add_holders(&part, MAX_LAYERS);
+        }
+    }
+
+    /// Adds the devices made of this one, all above `layer`.
+    fn add_holders(&mut self, device: &Path, layer: usize) {
+        let Some(above) = layer.checked_sub(1) else {
+            return;
+        };
+        for holder in entries(&device.join("holders")) {
+            self.add_mapped(&holder, above);
+            self.add_holders(&holder, above);
+        }
+    }
+
+    /// Adds a device of device-mapper. One that is found on several ways lies below all of them, as
+    /// seen from a mount; as seen from the disk it has the layer of the first.
+    fn add_mapped(&mut self, device: &Path, layer: usize) {
+        if let Some(name) = mapped_name(device) {
+            let known = self.mapped.entry(name).or_insert(layer);
+            *known = layer.max(*known);
         }
     }
 
@@ -144,8 +171,10 @@ impl Stack {
     fn end(self) -> Result<(), DetachError> {
         if !self.mapped.is_empty() {
             let mapper = DeviceMapper::open()?;
-            for name in &self.mapped {
-                remove_unused(&mapper, &DmName::new(name)?)?;
+            let mut mapped: Vec<_> = self.mapped.into_iter().collect();
+            mapped.sort_by_key(|(_, layer)| *layer);
+            for (name, _) in mapped {
+                remove_unused(&mapper, &DmName::new(&name)?)?;
             }
         }
         for node in &self.loops {
@@ -159,11 +188,23 @@ impl Stack {
     }
 }
 
-/// Removes a verity device that nobody has open, after its own removal had its time.
+/// Whether a device is one that images are opened through. Other LUKS devices on a loop device are
+/// somebody's own.
+fn is_of_image(info: &DmInfo) -> bool {
+    let (name, uuid) = (info.name.as_str(), info.uuid.as_str());
+    let unlocked = |name: &str| name.ends_with(DECRYPTED);
+    let crypt = uuid.starts_with("CRYPT-LUKS") && unlocked(name);
+    // What stores the tags of an authenticated volume, by cryptsetup's naming.
+    let tags = uuid.starts_with("CRYPT-SUBDEV-") || uuid.starts_with("CRYPT-INTEGRITY-");
+    let below = name.strip_suffix("_dif").is_some_and(unlocked);
+    uuid.starts_with("CRYPT-VERITY-") || crypt || (tags && below)
+}
+
+/// Removes a device of ours that nobody has open, after its own removal had its time.
 fn remove_unused(mapper: &DeviceMapper, name: &DmName) -> Result<(), DmError> {
     let end = Instant::now() + PATIENCE;
     while let Some(info) = mapper.info(name)? {
-        if info.open_count > 0 || !info.uuid.starts_with("CRYPT-VERITY-") {
+        if info.open_count > 0 || !is_of_image(&info) {
             return Ok(());
         }
         if info.deferred_remove && Instant::now() < end {
@@ -214,4 +255,45 @@ fn mapped_name(device: &Path) -> Option<String> {
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_devices_of_images_are_taken_away() {
+        for (name, uuid, ours) in [
+            (
+                "loop0p1-decrypted",
+                "CRYPT-LUKS2-00-loop0p1-decrypted",
+                true,
+            ),
+            (
+                "loop0-7-decrypted",
+                "CRYPT-LUKS1-00-loop0-7-decrypted",
+                true,
+            ),
+            (
+                "loop0p1-decrypted_dif",
+                "CRYPT-SUBDEV-INTEGRITY-00-loop0p1-decrypted_dif",
+                true,
+            ),
+            ("aabb-verity", "CRYPT-VERITY-00-aabb-verity", true),
+            ("mine", "CRYPT-LUKS2-00-mine", false),
+            ("mine_dif", "CRYPT-SUBDEV-INTEGRITY-00-mine_dif", false),
+            ("x-decrypted", "LVM-x", false),
+        ] {
+            let info = DmInfo {
+                name: name.to_owned(),
+                uuid: uuid.to_owned(),
+                minor: 0,
+                open_count: 0,
+                active: true,
+                read_only: false,
+                deferred_remove: false,
+            };
+            assert_eq!(is_of_image(&info), ours, "{name}");
+        }
+    }
 }
