@@ -25,6 +25,7 @@ pub mod reader;
 pub mod report;
 pub mod sidecar;
 pub mod trust;
+pub mod unlock;
 pub mod uses;
 pub mod validatefs;
 pub mod verity;
@@ -32,7 +33,7 @@ pub mod vpick;
 
 use std::path::Path;
 
-pub use assign::{AssignError, Dissected, Partition};
+pub use assign::{AssignError, Dissected, Inside, Partition};
 pub use open::{Image, OpenError};
 pub use options::{FileSystems, Options, Rules, VarCheck, VeritySettings};
 pub use probe::{ContentsError, ProbeError, Probed};

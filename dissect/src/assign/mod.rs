@@ -80,6 +80,17 @@ pub struct Partition {
     pub writable: bool,
     /// Whether its file system is to grow when it is mounted, if it is writable.
     pub grow: bool,
+    /// What is inside, once it has been unlocked.
+    pub inside: Option<Inside>,
+}
+
+/// What an unlocked partition holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inside {
+    /// Its type, as blkid names it.
+    pub file_system: Option<String>,
+    /// How large the volume is.
+    pub size: Bytes,
 }
 
 /// The partitions do not make an image.
@@ -417,6 +428,7 @@ fn single(
         encryption,
         writable: !options.verity.covers_root(),
         grow: false,
+        inside: None,
     };
     let signed = options.verity.signature.is_some();
     let tree = options.verity.covers_root().then_some(match signed {

@@ -73,6 +73,7 @@ impl<'a> Wanted<'a> {
             encryption: None,
             writable,
             grow: grow && writable,
+            inside: None,
         })
     }
 

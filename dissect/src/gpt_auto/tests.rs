@@ -24,6 +24,7 @@ fn partition(designator: Designator, number: u32, kind: &str) -> Partition {
         encryption: None,
         writable: true,
         grow: false,
+        inside: None,
     }
 }
 

@@ -12,6 +12,7 @@ use image_specs::units::Bytes;
 
 use crate::assign::{Dissected, Partition};
 use crate::options::FileSystems;
+use crate::probe::is_read_only;
 
 /// How an image is mounted.
 #[derive(Clone, Debug)]
@@ -38,6 +39,9 @@ pub struct MountOptions {
     pub extra: BTreeMap<Designator, String>,
     /// Which file systems may be mounted at all.
     pub file_systems: FileSystems,
+    /// Whether encrypted partitions may still be locked, for a first look. They are planned as what
+    /// they are.
+    pub locked: bool,
 }
 
 /// When blocks that become free are given back to the device.
@@ -111,8 +115,8 @@ pub enum PlanError {
     /// There is nothing that could be the root.
     #[error("the image has no root partition{}", usr(*.0))]
     NoRoot(bool),
-    /// A partition is encrypted.
-    #[error("partition {0} is encrypted; unlocking is not built yet")]
+    /// A partition is encrypted, and nobody has unlocked it.
+    #[error("partition {0} is encrypted and has not been unlocked")]
     Encrypted(Designator),
     /// Nobody knows what a partition holds.
     #[error("partition {0} holds no file system that is known, so it cannot be mounted")]
@@ -153,6 +157,7 @@ impl MountOptions {
             owner_base: None,
             extra: BTreeMap::new(),
             file_systems: FileSystems::default(),
+            locked: false,
         }
     }
 }
@@ -229,12 +234,14 @@ fn one(
     options: &MountOptions,
 ) -> Result<PlannedMount, PlanError> {
     let designator = partition.designator;
-    if partition.encryption.is_some() {
-        return Err(PlanError::Encrypted(designator));
-    }
-    let kind = partition.file_system.clone();
+    let (kind, size) = match (&partition.inside, partition.encryption) {
+        (Some(inside), _) => (inside.file_system.clone(), inside.size),
+        (None, Some(_)) if !options.locked => return Err(PlanError::Encrypted(designator)),
+        (None, _) => (partition.file_system.clone(), partition.extent.size),
+    };
     let kind = kind.ok_or(PlanError::Unknown(designator))?;
-    if !options.file_systems.may_mount(&kind) {
+    let locked = partition.encryption.is_some() && partition.inside.is_none();
+    if !locked && !options.file_systems.may_mount(&kind) {
         return Err(PlanError::NotAllowed { designator, kind });
     }
     let mut mount = PlannedMount {
@@ -242,7 +249,7 @@ fn one(
         places,
         options: Vec::new(),
         attributes: attributes(designator),
-        read_only: options.read_only || !partition.writable,
+        read_only: options.read_only || !partition.writable || is_read_only(&kind),
         check: false,
         grow: None,
         map_owners: options.owner_base.is_some_and(|base| base != 0) && kind != "vfat",
@@ -252,7 +259,7 @@ fn one(
     mount.put_own_options_first(designator, options);
     let writable = !mount.read_only;
     mount.check = writable && options.check;
-    mount.grow = (writable && options.grow && partition.grow).then_some(partition.extent.size);
+    mount.grow = (writable && options.grow && partition.grow).then_some(size);
     Ok(mount)
 }
 

@@ -6,7 +6,7 @@ use image_specs::partition::Designator;
 use image_specs::units::{Bytes, Extent, SectorSize};
 
 use super::{Discard, MountOptions, PlanError, plan};
-use crate::assign::{Dissected, Partition};
+use crate::assign::{Dissected, Inside, Partition};
 use crate::policy::Encryption;
 
 fn image(partitions: &[(Designator, &str)]) -> Dissected {
@@ -23,6 +23,7 @@ fn image(partitions: &[(Designator, &str)]) -> Dissected {
             encryption: None,
             writable: !matches!(*kind, "erofs" | "squashfs"),
             grow: *designator == Designator::Home,
+            inside: None,
         };
         (*designator, partition)
     };
@@ -154,10 +155,54 @@ fn what_cannot_be_mounted_is_named() {
     ] {
         assert_eq!(plan(&image(&[(root, kind)]), &options), Err(error));
     }
-    let mut locked = image(&[(root, "ext4"), (Designator::Home, "crypto_LUKS")]);
-    let home = locked.partitions.get_mut(&Designator::Home).unwrap();
-    home.encryption = Some(Encryption::Luks);
-    let error = plan(&locked, &options).unwrap_err();
-    assert_eq!(error, PlanError::Encrypted(Designator::Home));
-    assert!(error.to_string().contains("unlocking is not built yet"));
+}
+
+#[test]
+fn encrypted_partitions_are_planned_as_what_is_inside() {
+    let (options, home) = (MountOptions::new(), Designator::Home);
+    let mut found = image(&[(Designator::Root, "ext4"), (home, "crypto_LUKS")]);
+    let partition = found.partitions.get_mut(&home).unwrap();
+    partition.encryption = Some(Encryption::Luks);
+    let error = plan(&found, &options).unwrap_err();
+    assert_eq!(error, PlanError::Encrypted(home));
+    assert!(error.to_string().contains("has not been unlocked"));
+    let first_look = MountOptions {
+        locked: true,
+        ..options.clone()
+    };
+    let line = |found: &Dissected, options| {
+        let plan = plan(found, options)?;
+        Ok::<_, PlanError>(plan.mounts[1].to_string())
+    };
+    let locked = "home crypto_LUKS on /home (rw,nodev), check, grow";
+    assert_eq!(line(&found, &first_look).unwrap(), locked);
+    for (kind, expected) in [
+        (
+            Some("ext4"),
+            Ok("home ext4 on /home (rw,nodev,discard), check, grow"),
+        ),
+        (Some("erofs"), Ok("home erofs on /home (ro,nodev)")),
+        (None, Err(PlanError::Unknown(home))),
+        (
+            Some("crypto_LUKS"),
+            Err(PlanError::NotAllowed {
+                designator: home,
+                kind: "crypto_LUKS".to_owned(),
+            }),
+        ),
+    ] {
+        let partition = found.partitions.get_mut(&home).unwrap();
+        partition.inside = Some(Inside {
+            file_system: kind.map(str::to_owned),
+            size: Bytes::mib(16),
+        });
+        for options in [&options, &first_look] {
+            let shown = line(&found, options);
+            assert_eq!(shown.as_deref(), expected.as_ref().copied(), "{kind:?}");
+        }
+    }
+    let partition = found.partitions.get_mut(&home).unwrap();
+    partition.inside.as_mut().unwrap().file_system = Some("ext4".to_owned());
+    let mounts = plan(&found, &options).unwrap().mounts;
+    assert_eq!(mounts[1].grow, Some(Bytes::mib(16)));
 }

@@ -210,9 +210,14 @@ impl Partition {
     /// What cannot be written does not grow either.
     fn respect_file_system(&mut self) {
         let kind = self.file_system.as_deref();
-        self.writable &= !kind.is_some_and(|kind| READ_ONLY.contains(&kind));
+        self.writable &= !kind.is_some_and(is_read_only);
         self.grow &= self.writable;
     }
+}
+
+/// Whether a file system of this type cannot be written to.
+pub(crate) fn is_read_only(kind: &str) -> bool {
+    READ_ONLY.contains(&kind)
 }
 
 /// What one partition holds: as the policy or the caller says, or as its first bytes do.
