@@ -146,7 +146,7 @@ fn level_sizes(data_blocks: u64, digests_per_block: usize) -> Vec<Level> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hasher::HashAlgorithm;
+    use crate::algorithm::HashAlgorithm;
     use crate::params::{BlockSize, Salt};
     use uuid::Uuid;
 

@@ -3,11 +3,13 @@
 //! `Params → Levels → RootHash`: [`tree::build`] reads data blocks once, with several threads and
 //! bounded memory, and writes the superblock and tree; [`verify::verify`] checks the same in whole,
 //! [`Verified`] block by block as it is read;
-//! [`signature`] signs and checks root hashes as PKCS#7; [`activate`] has the kernel check blocks as
+//! [`fec`] makes parity that repairs both, and repairs with it; [`signature`] signs and checks root hashes as PKCS#7; [`activate`] has the kernel check blocks as
 //! they are read.
 #![forbid(unsafe_code)]
 
 pub mod activate;
+pub mod algorithm;
+pub mod fec;
 pub mod hasher;
 pub mod levels;
 pub mod params;
@@ -17,8 +19,8 @@ pub mod tree;
 pub mod verified;
 pub mod verify;
 
+pub use algorithm::HashAlgorithm;
 pub use blockdev::io;
-pub use hasher::HashAlgorithm;
 pub use levels::Levels;
 pub use params::{BlockSize, HashType, Params, RootHash, Salt};
 pub use verified::Verified;

@@ -8,7 +8,7 @@ pub use image_specs::verity::HashType;
 use image_specs::verity::Superblock;
 use uuid::Uuid;
 
-use crate::hasher::{HashAlgorithm, UnknownHash};
+use crate::algorithm::{HashAlgorithm, UnknownHash};
 
 /// All that decides the bytes of a superblock and hash tree, beside the data.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! Digests of all data blocks, in order, computed by several threads with bounded memory.
+//! Work on all chunks of something, by several threads and in order, with bounded memory; and the
+//! digests of all data blocks, made that way.
 //!
 //! Workers take chunks of the data in turn, read each into a buffer of their own (never a mapping:
 //! a file that shrinks must be an error, not a signal) and hash it. The caller's thread receives
@@ -54,26 +55,65 @@ pub(crate) fn run<E: From<DataError>>(
     threads: NonZeroUsize,
     mut consume: impl FnMut(Digests) -> Result<(), E>,
 ) -> Result<(), E> {
-    let hasher = BlockHasher::new(params, params.data_block).map_err(DataError::from)?;
-    let job = Job::new(params, data, hasher);
-    let count = u64::try_from(threads.get()).unwrap_or(u64::MAX);
-    thread::scope(|scope| {
-        let (sender, receiver) = channel();
-        for _ in 0..count.min(job.chunks) {
-            let sender = sender.clone();
-            scope.spawn(|| job.work(sender));
-        }
-        drop(sender);
-        let _stop = StopOnDrop(&job.tickets);
-        drain(&job, &receiver, &mut consume)
+    let job = Job {
+        data,
+        hasher: BlockHasher::new(params, params.data_block).map_err(DataError::from)?,
+        block: params.data_block.in_memory(),
+        blocks: params.data_blocks,
+        blocks_per_chunk: (CHUNK / params.data_block.get()).max(1),
+    };
+    let chunks = params.data_blocks.div_ceil(job.blocks_per_chunk);
+    let work = |chunk, buffer: &mut Buffer| job.hash(chunk, buffer);
+    in_order(chunks, threads, work, |chunk, bytes| {
+        let first = chunk * job.blocks_per_chunk;
+        consume(Digests { first, bytes })
     })
 }
 
+/// Does `work` for each chunk from 0 to `chunks`, several at a time, and calls `consume` with the
+/// results in order, until one of the two fails.
+pub(crate) fn in_order<S: Default, T: Send, W: Send, E: From<W>>(
+    chunks: u64,
+    threads: NonZeroUsize,
+    work: impl Fn(u64, &mut S) -> Result<T, W> + Sync,
+    mut consume: impl FnMut(u64, T) -> Result<(), E>,
+) -> Result<(), E> {
+    let tickets = Tickets::new(chunks);
+    let count = u64::try_from(threads.get()).unwrap_or(u64::MAX);
+    thread::scope(|scope| {
+        let (sender, receiver) = channel();
+        for _ in 0..count.min(chunks) {
+            let sender = sender.clone();
+            let (tickets, work) = (&tickets, &work);
+            scope.spawn(move || labour(tickets, work, &sender));
+        }
+        drop(sender);
+        let _stop = StopOnDrop(&tickets);
+        drain(&tickets, &receiver, &mut consume)
+    })
+}
+
+/// What a worker does: with scratch of its own, until nothing is left or something fails.
+fn labour<S: Default, T, W>(
+    tickets: &Tickets,
+    work: &impl Fn(u64, &mut S) -> Result<T, W>,
+    sender: &Sender<Done<T, W>>,
+) {
+    let mut scratch = S::default();
+    while let Some(chunk) = tickets.take() {
+        let result = work(chunk, &mut scratch);
+        let failed = result.is_err();
+        if sender.send(Done { chunk, result }).is_err() || failed {
+            break;
+        }
+    }
+}
+
 /// Passes the chunks on in order.
-fn drain<E: From<DataError>>(
-    job: &Job<'_>,
-    receiver: &Receiver<Done>,
-    consume: &mut impl FnMut(Digests) -> Result<(), E>,
+fn drain<T, W, E: From<W>>(
+    tickets: &Tickets,
+    receiver: &Receiver<Done<T, W>>,
+    consume: &mut impl FnMut(u64, T) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut early = BTreeMap::new();
     let mut wanted = 0;
@@ -82,13 +122,9 @@ fn drain<E: From<DataError>>(
     while let Ok(Done { chunk, result }) = receiver.recv() {
         early.insert(chunk, result);
         while let Some(result) = early.remove(&wanted) {
-            let first = wanted * job.blocks_per_chunk;
-            consume(Digests {
-                first,
-                bytes: result?,
-            })?;
+            consume(wanted, result?)?;
             wanted += 1;
-            job.tickets.allow(wanted + WINDOW);
+            tickets.allow(wanted + WINDOW);
         }
     }
     Ok(())
@@ -100,41 +136,14 @@ struct Job<'a> {
     block: usize,
     blocks: u64,
     blocks_per_chunk: u64,
-    chunks: u64,
-    tickets: Tickets,
 }
 
-struct Done {
+struct Done<T, W> {
     chunk: u64,
-    result: Result<Vec<u8>, DataError>,
+    result: Result<T, W>,
 }
 
-impl<'a> Job<'a> {
-    fn new(params: &Params, data: &'a dyn ReadAt, hasher: BlockHasher) -> Self {
-        let blocks_per_chunk = (CHUNK / params.data_block.get()).max(1);
-        let chunks = params.data_blocks.div_ceil(blocks_per_chunk);
-        Self {
-            data,
-            hasher,
-            block: params.data_block.in_memory(),
-            blocks: params.data_blocks,
-            blocks_per_chunk,
-            chunks,
-            tickets: Tickets::new(chunks),
-        }
-    }
-
-    fn work(&self, sender: Sender<Done>) {
-        let mut buffer = Buffer::default();
-        while let Some(chunk) = self.tickets.take() {
-            let result = self.hash(chunk, &mut buffer);
-            let failed = result.is_err();
-            if sender.send(Done { chunk, result }).is_err() || failed {
-                break;
-            }
-        }
-    }
-
+impl Job<'_> {
     fn hash(&self, chunk: u64, buffer: &mut Buffer) -> Result<Vec<u8>, DataError> {
         let first = chunk * self.blocks_per_chunk;
         let count = (self.blocks - first).min(self.blocks_per_chunk);
@@ -151,12 +160,12 @@ impl<'a> Job<'a> {
 
 /// Memory to read into, aligned so that neither the kernel's copy nor the hash crosses cache lines.
 #[derive(Default)]
-struct Buffer(Vec<u8>);
+pub(crate) struct Buffer(Vec<u8>);
 
 impl Buffer {
     const ALIGNMENT: usize = 4096;
 
-    fn of_size(&mut self, size: usize) -> &mut [u8] {
+    pub(crate) fn of_size(&mut self, size: usize) -> &mut [u8] {
         if self.0.len() < size + Self::ALIGNMENT {
             self.0 = vec![0; size + Self::ALIGNMENT];
         }

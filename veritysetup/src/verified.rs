@@ -308,7 +308,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::hasher::HashAlgorithm;
+    use crate::algorithm::HashAlgorithm;
     use crate::params::{BlockSize, HashType, Salt};
     use crate::{tree, verify};
 

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 
 use image_specs::units::Bytes;
 use sha2::Digest;
+use veritysetup::fec::{self, Layout, Roots};
 use veritysetup::verify::VerifyError;
 use veritysetup::{BlockSize, HashAlgorithm, HashType, Params, tree, verify};
 
@@ -98,6 +99,21 @@ fn trees_are_those_of_cryptsetup() {
         assert_eq!(hex::encode(sha2::Sha256::digest(&hash)), digest);
         verify::verify(&params, &data, &hash, &found, TWO).unwrap();
     }
+}
+
+#[test]
+fn parity_is_that_of_cryptsetup() {
+    let params = params(129);
+    let data = vec![0; 129 * 4096];
+    let (mut hash, mut parity) = (Vec::new(), Vec::new());
+    tree::build(&params, &data, &mut hash, TWO).unwrap();
+    let layout = Layout::of_tree(&params, Roots::DEFAULT).unwrap();
+    fec::encode(&layout, (&data, &hash), &mut parity, TWO).unwrap();
+    assert_eq!((parity.len(), layout.size().get()), (8192, 8192));
+    assert_eq!(
+        hex::encode(sha2::Sha256::digest(&parity)),
+        "b74f5df08a2f3539d1bb31e31c231848c6af71936866fe26bdbf1de6b7e2733f"
+    );
 }
 
 #[test]
