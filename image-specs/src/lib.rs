@@ -23,6 +23,7 @@ pub mod search;
 pub mod signature;
 pub mod specifier;
 pub mod tab;
+pub mod tpm2;
 pub mod units;
 pub mod verity;
 pub mod version;
