@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod build;
+pub mod crypttab;
 pub mod definition;
 pub mod fstab;
 pub mod load;

@@ -20,7 +20,7 @@ use image_specs::partition::PartitionType;
 use image_specs::units::{Bytes, Extent, Grain, SectorSize};
 use repart::build::job::{Environment, Job};
 use repart::build::session::{Replay, Session, SessionError};
-use repart::build::sign::Signing;
+use repart::build::sign::{KeyHolder, Signing};
 use repart::build::target::Target;
 use repart::definition::{Settings, Source, read};
 use repart::plan::{Defer, EmptyMode, Options, Plan, SizeMode};
@@ -264,10 +264,11 @@ impl Material {
         let fingerprint = load().unwrap().fingerprint().unwrap();
         let key = self.name("key");
         Signing {
-            signer: Some(
-                Signer::load(&key, &KeySource::File, load().unwrap(), None, &openssl).unwrap(),
-            ),
-            fingerprint: fingerprint.try_into().ok(),
+            signers: vec![KeyHolder {
+                signer: Signer::load(&key, &KeySource::File, load().unwrap(), None, &openssl)
+                    .unwrap(),
+                fingerprint: fingerprint.try_into().ok(),
+            }],
             joined: Vec::new(),
         }
     }

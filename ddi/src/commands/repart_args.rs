@@ -165,16 +165,16 @@ pub(crate) struct Configuration {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Verity")]
 pub(crate) struct Signing {
-    /// Private key that signs verity root hashes
+    /// Private key that signs verity root hashes (can be repeated, for several signatures)
     #[arg(long, value_name = "PATH|URI")]
-    pub(crate) private_key: Option<String>,
-    /// How to read the private key: file, provider:NAME, engine:NAME
+    pub(crate) private_key: Vec<String>,
+    /// How to read the private keys: file, provider:NAME, engine:NAME
     #[arg(long, value_name = "SOURCE")]
     pub(crate) private_key_source: Option<String>,
-    /// Certificate (PEM) of the private key
+    /// Certificate (PEM) of the private key (can be repeated, in the order of the keys)
     #[arg(long, value_name = "PATH|URI")]
-    pub(crate) certificate: Option<String>,
-    /// How to read the certificate: file, provider:NAME
+    pub(crate) certificate: Vec<String>,
+    /// How to read the certificates: file, provider:NAME
     #[arg(long, value_name = "SOURCE")]
     pub(crate) certificate_source: Option<String>,
     /// Root hash in hex and its PKCS#7 signature: a path, or base64:DATA (can be repeated)

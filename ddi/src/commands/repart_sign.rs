@@ -1,6 +1,6 @@
 //! The signing options of `ddi repart`: keys, certificates and ready-made signatures.
 
-use repart::build::sign::Signing;
+use repart::build::sign::{Joined, KeyHolder, Signing};
 use veritysetup::signature::{
     Certificate, CertificateSource, JoinSignature, KeySource, Openssl, SignatureError, Signer,
 };
@@ -11,49 +11,86 @@ use crate::surroundings;
 
 /// Loads what the options name, so that a wrong key is found before anything is built.
 pub(crate) fn signing(args: &repart_args::Signing) -> Result<Signing, Failure> {
-    let certificate = args
+    let load = |name: &String| load_certificate(name, args);
+    let certificates: Vec<_> = args
         .certificate
-        .as_deref()
-        .map(|name| load_certificate(name, args))
-        .transpose()?;
-    let fingerprint = certificate
-        .as_ref()
-        .map(Certificate::fingerprint)
-        .transpose()?;
-    let fingerprint = fingerprint.and_then(|digest| digest.try_into().ok());
-    let mut joined = Vec::new();
-    for text in &args.join_signature {
-        let join: JoinSignature = text.parse()?;
-        joined.push((join.root.clone(), join.load()?));
-    }
-    if !joined.is_empty() && certificate.is_none() {
-        return Err(Failure::message(
-            "--join-signature= needs the certificate that the signature was made with",
-        )
-        .with_hint("pass it with --certificate="));
-    }
-    let signer = match (&args.private_key, certificate) {
-        (None, _) => None,
-        (Some(_), None) => {
-            return Err(Failure::message("--private-key= needs its certificate")
-                .with_hint("pass it with --certificate="));
-        }
-        (Some(name), Some(certificate)) => {
-            let source: KeySource = args
-                .private_key_source
-                .as_deref()
-                .unwrap_or("file")
-                .parse()?;
-            let pin = passphrase();
-            let signer = Signer::load(name, &source, certificate, pin.as_deref(), &openssl());
-            Some(signer.map_err(key_failure)?)
-        }
-    };
+        .iter()
+        .map(load)
+        .collect::<Result<_, _>>()?;
+    let joined = args.join_signature.iter();
+    let joined = joined.map(|text| join(text, &certificates));
     Ok(Signing {
-        signer,
-        fingerprint,
-        joined,
+        joined: joined.collect::<Result<_, _>>()?,
+        signers: signers(args, certificates)?,
     })
+}
+
+/// The keys with their certificates: the first with the first, and so on.
+fn signers(
+    args: &repart_args::Signing,
+    certificates: Vec<Certificate>,
+) -> Result<Vec<KeyHolder>, Failure> {
+    let keys = &args.private_key;
+    if keys.len() > certificates.len() {
+        let name = &keys[certificates.len()];
+        let text = format!("--private-key={name} needs its certificate");
+        return Err(Failure::message(text).with_hint("pass it with --certificate="));
+    }
+    if !keys.is_empty() && keys.len() < certificates.len() {
+        let name = certificates[keys.len()].name();
+        let text = format!("--certificate={name} has no --private-key=");
+        return Err(Failure::message(text)
+            .with_hint("pass as many keys as certificates, each pair in the same order"));
+    }
+    let source = args.private_key_source.as_deref().unwrap_or("file");
+    let source: KeySource = source.parse()?;
+    let pin = passphrase();
+    let holder = |(name, certificate): (&String, Certificate)| {
+        let fingerprint = fingerprint(&certificate)?;
+        let signer = Signer::load(name, &source, certificate, pin.as_deref(), &openssl());
+        let signer = signer.map_err(key_failure)?;
+        Ok(KeyHolder {
+            signer,
+            fingerprint,
+        })
+    };
+    keys.iter().zip(certificates).map(holder).collect()
+}
+
+/// Loads a signature that was made elsewhere, and finds out by which of the certificates.
+fn join(text: &str, certificates: &[Certificate]) -> Result<Joined, Failure> {
+    let join: JoinSignature = text.parse()?;
+    let signature = join.load()?;
+    let signed = |one: &&Certificate| {
+        signature
+            .verify(&join.root, std::slice::from_ref(*one))
+            .is_ok()
+    };
+    let certificate = match certificates {
+        [] => {
+            return Err(Failure::message(
+                "--join-signature= needs the certificate that the signature was made with",
+            )
+            .with_hint("pass it with --certificate="));
+        }
+        [only] => only,
+        several => several.iter().find(signed).ok_or_else(|| {
+            let root = &join.root;
+            Failure::message(format!(
+                "none of the certificates made the --join-signature= for root hash {root}"
+            ))
+            .with_hint("pass the certificate of each signature with --certificate=")
+        })?,
+    };
+    Ok(Joined {
+        fingerprint: fingerprint(certificate)?,
+        root_hash: join.root,
+        signature,
+    })
+}
+
+fn fingerprint(certificate: &Certificate) -> Result<Option<[u8; 32]>, Failure> {
+    Ok(certificate.fingerprint()?.try_into().ok())
 }
 
 fn key_failure(error: SignatureError) -> Failure {

@@ -10,7 +10,7 @@ use image_specs::gpt::Table;
 use image_specs::identity;
 use image_specs::magic::Found;
 use image_specs::units::{Bytes, Extent};
-use veritysetup::RootHash;
+use veritysetup::{HashAlgorithm, RootHash};
 
 use super::hash_tree::{self, HashTreeError};
 use super::job::Job;
@@ -90,6 +90,10 @@ pub enum StepError {
         expected: u64,
         found: u64,
     },
+    #[error(
+        "its root hash cannot be known from the UUIDs of the set, as it is longer than they are; make the hash partition and its signature in the same run"
+    )]
+    RootHashUnknown,
     #[error("the plan names contents that were not prepared; this is a bug in ddi")]
     Unprepared,
 }
@@ -297,6 +301,14 @@ impl<'a> Run<'a> {
     /// The root hash that the UUIDs of an existing set say.
     fn found_root_hash(&self, hash: usize) -> Result<RootHash, StepError> {
         let siblings = self.partition(hash).verity;
+        let tree = siblings
+            .hash
+            .map(|tree| self.definition(tree))
+            .transpose()?;
+        let algorithm = tree.and_then(|(_, tree)| tree.verity.algorithm);
+        if algorithm.is_some_and(|algorithm| algorithm != HashAlgorithm::Sha256) {
+            return Err(StepError::RootHashUnknown);
+        }
         let uuid = |index: Option<usize>| Some(self.applied.plan.partitions.get(index?)?.uuid);
         let (data, tree) = uuid(siblings.data)
             .zip(uuid(siblings.hash))

@@ -12,7 +12,7 @@ use image_specs::units::{Bytes, Extent};
 use veritysetup::io::{ReadAt, WriteAt};
 use veritysetup::params::ParamsError;
 use veritysetup::tree::BuildError;
-use veritysetup::{BlockSize, Levels, Params, RootHash, Salt};
+use veritysetup::{BlockSize, HashType, Levels, Params, RootHash, Salt};
 
 use crate::definition::Verity;
 
@@ -55,12 +55,15 @@ pub fn params(
 ) -> Result<Params, ParamsError> {
     let block = |size: Option<u32>| BlockSize::new(size.map_or(fs_sector.min(4096), u64::from));
     let blocks = (block(keys.data_block_size)?, block(keys.hash_block_size)?);
-    Params::for_data(
-        data,
-        blocks,
-        Salt::new(seed.verity_salt())?,
-        seed.verity_superblock(),
-    )
+    let salt = match &keys.salt {
+        Some(salt) => salt.clone(),
+        None => Salt::new(seed.verity_salt())?,
+    };
+    Ok(Params {
+        algorithm: keys.algorithm.unwrap_or_default(),
+        hash_type: keys.hash_type.unwrap_or(HashType::Normal),
+        ..Params::for_data(data, blocks, salt, seed.verity_superblock())?
+    })
 }
 
 /// How much of a partition a tree over `data` bytes of content covers: whole blocks.

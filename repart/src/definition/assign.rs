@@ -55,6 +55,11 @@ fn is_strict(key: Key) -> bool {
             | Key::FileSystemSectorSize
             | Key::VerityDataBlockSizeBytes
             | Key::VerityHashBlockSizeBytes
+            | Key::VerityHashAlgorithm
+            | Key::VeritySalt
+            | Key::VerityHashType
+            | Key::EncryptVolumeKey
+            | Key::EncryptFreeSpace
             | Key::CopyFiles
             | Key::TPM2PCRs
     )
@@ -89,7 +94,10 @@ impl Draft {
             Key::Verity
             | Key::VerityMatchKey
             | Key::VerityDataBlockSizeBytes
-            | Key::VerityHashBlockSizeBytes => self.verity(key, value),
+            | Key::VerityHashBlockSizeBytes
+            | Key::VerityHashAlgorithm
+            | Key::VeritySalt
+            | Key::VerityHashType => self.verity(key, value),
             Key::Flags | Key::NoAuto | Key::ReadOnly | Key::GrowFileSystem => {
                 self.attribute(key, value)
             }
@@ -116,7 +124,9 @@ impl Draft {
             | Key::Integrity
             | Key::IntegrityAlgorithm
             | Key::VolumeName
-            | Key::EncryptedVolume => self.encryption(key, value, settings, &mut notes),
+            | Key::EncryptedVolume
+            | Key::EncryptVolumeKey
+            | Key::EncryptFreeSpace => self.encryption(key, value, settings, &mut notes),
         };
         match assigned {
             Err(reason) if is_strict(key) => Err(notes.refused(reason)),
@@ -202,6 +212,9 @@ impl Draft {
             }
             Key::VerityMatchKey => verity.match_key = value::text(value),
             Key::VerityDataBlockSizeBytes => verity.data_block_size = Some(value::block(value)?),
+            Key::VerityHashAlgorithm => verity.algorithm = value::hash_algorithm(value)?,
+            Key::VeritySalt => verity.salt = value::salt(value)?,
+            Key::VerityHashType => verity.hash_type = value::hash_type(value)?,
             _ => verity.hash_block_size = Some(value::block(value)?),
         }
         Ok(())
@@ -309,6 +322,14 @@ impl Draft {
                 encryption.integrity_algorithm = value::text(value);
             }
             Key::VolumeName => encryption.volume_name = value::text(value),
+            Key::EncryptVolumeKey => {
+                encryption.seeded = match value {
+                    "" | "random" => false,
+                    "seed" => true,
+                    _ => return Err(Reason::Choice("random and seed")),
+                }
+            }
+            Key::EncryptFreeSpace => encryption.free_space = conf::tristate(value)?,
             _ if value.is_empty() => encryption.volume = None,
             _ => encryption.volume = Some(encrypted_volume(value, notes)?),
         }
@@ -354,7 +375,11 @@ fn encrypted_volume(value: &str, notes: &mut Notes<'_>) -> Result<EncryptedVolum
         return Err(Reason::Fields("NAME:KEYFILE:OPTIONS:EXTRA"));
     }
     let set = |field: Option<String>| field.filter(|text| !text.is_empty());
-    let name = set(name);
+    let (name, key_file, options) = (set(name), set(key_file), set(options));
+    let parts = [&name, &key_file, &options].into_iter().flatten();
+    if parts.flat_map(|part| part.chars()).any(char::is_whitespace) {
+        return Err(Reason::WhiteSpace);
+    }
     if name.as_ref().is_some_and(|name| !is_file_name(name)) {
         return Err(Reason::FileName);
     }
@@ -367,8 +392,8 @@ fn encrypted_volume(value: &str, notes: &mut Notes<'_>) -> Result<EncryptedVolum
     }
     Ok(EncryptedVolume {
         name,
-        key_file: set(key_file),
-        options: set(options),
+        key_file,
+        options,
         fixate_volume_key,
     })
 }

@@ -4,7 +4,8 @@ use std::fmt;
 
 macro_rules! keys {
     ($($name:ident),+ $(,)?) => {
-        /// A key of the `[Partition]` section. The list is complete for systemd-repart 262.
+        /// A key of the `[Partition]` section: all of systemd-repart 262, then those of ddi
+        /// (docs/extensions.md).
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[expect(missing_docs, reason = "each is its own name")]
         pub enum Key { $($name),+ }
@@ -32,6 +33,7 @@ keys! {
     BlockDeviceReplace, MountPoint, SplitName, Encrypt, KeyFile, TPM2PCRs, EncryptKDF, Discard,
     Integrity, IntegrityAlgorithm, VolumeName, EncryptedVolume, Verity, VerityMatchKey,
     VerityDataBlockSizeBytes, VerityHashBlockSizeBytes, Flags, NoAuto, ReadOnly, GrowFileSystem,
+    VerityHashAlgorithm, VeritySalt, VerityHashType, EncryptVolumeKey, EncryptFreeSpace,
 }
 
 impl Key {
@@ -52,8 +54,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_47_are_known_by_their_names() {
-        assert_eq!(Key::ALL.len(), 47);
+    fn all_are_known_by_their_names() {
+        const SYSTEMD: usize = 47;
+        const OWN: usize = 5;
+        assert_eq!(Key::ALL.len(), SYSTEMD + OWN);
         for key in Key::ALL {
             assert_eq!(Key::from_name(key.name()), Some(*key));
         }

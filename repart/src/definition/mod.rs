@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use image_specs::partition::PartitionType;
 use image_specs::units::Bytes;
 use uuid::Uuid;
+use veritysetup::{HashAlgorithm, HashType, Salt};
 
 mod assign;
 mod copy_from;
@@ -17,6 +18,8 @@ mod copy_from;
 mod fates;
 mod key;
 mod link;
+#[cfg(test)]
+mod own_keys;
 mod problem;
 mod read;
 mod resolve;
@@ -253,6 +256,10 @@ pub struct Encryption {
     pub volume_label: Option<String>,
     /// `EncryptedVolume=`.
     pub volume: Option<EncryptedVolume>,
+    /// `EncryptVolumeKey=seed`: the volume key follows from the seed.
+    pub seeded: bool,
+    /// `EncryptFreeSpace=`: whether what the file system does not use is encrypted, too.
+    pub free_space: Option<bool>,
 }
 
 /// `Encrypt=`.
@@ -296,6 +303,12 @@ pub struct Verity {
     pub data_block_size: Option<u32>,
     /// `VerityHashBlockSizeBytes=`.
     pub hash_block_size: Option<u32>,
+    /// `VerityHashAlgorithm=`; SHA-256 where unset.
+    pub algorithm: Option<HashAlgorithm>,
+    /// `VeritySalt=`; derived from the seed where unset.
+    pub salt: Option<Salt>,
+    /// `VerityHashType=`; the normal one where unset.
+    pub hash_type: Option<HashType>,
 }
 
 /// `Verity=`.

@@ -182,6 +182,15 @@ pub enum Reason {
         "write PCRs as numbers from 0 to 23 or names, with an optional :bank and =digest, joined by +"
     )]
     Pcrs,
+    /// A field of crypttab cannot hold it.
+    #[error("crypttab has no way to write white space in a field")]
+    WhiteSpace,
+    /// A hash that no partition's UUID can be made of.
+    #[error("write sha256, sha384 or sha512; the partitions' UUIDs need 32 bytes of root hash")]
+    HashAlgorithm,
+    /// No salt.
+    #[error("write at most 256 bytes as hex digits, or - for no salt")]
+    Salt,
     /// The value is empty.
     #[error("the value is empty")]
     Empty,

@@ -216,6 +216,19 @@ impl Draft {
     fn check_verity(&self) -> Result<(), Refusal> {
         let definition = &self.definition;
         let mode = definition.verity.mode;
+        let tree_keys = [
+            (
+                Key::VerityHashAlgorithm,
+                definition.verity.algorithm.is_some(),
+            ),
+            (Key::VeritySalt, definition.verity.salt.is_some()),
+            (Key::VerityHashType, definition.verity.hash_type.is_some()),
+        ];
+        if let Some((key, _)) = tree_keys.into_iter().find(|(_, is_set)| *is_set)
+            && mode != VerityMode::Hash
+        {
+            return Err(needs(key, "Verity=hash"));
+        }
         match (mode, &definition.verity.match_key) {
             (VerityMode::Off, Some(_)) => return Err(needs(Key::VerityMatchKey, "Verity=")),
             (VerityMode::Off | VerityMode::Data, None) if mode == VerityMode::Off => return Ok(()),
@@ -363,6 +376,13 @@ fn check_encryption(
             Key::Integrity,
             Combination::Excludes(Key::Integrity, Key::Discard),
         ));
+    }
+    let own = [
+        (Key::EncryptVolumeKey, encryption.seeded),
+        (Key::EncryptFreeSpace, encryption.free_space.is_some()),
+    ];
+    if let Some((key, _)) = own.into_iter().find(|(_, is_set)| *is_set && !encrypts) {
+        return Err(needs(key, "Encrypt="));
     }
     if let Some(name) = &encryption.volume_name {
         if !is_file_name(name) || name.len() > LONGEST_NAME {

@@ -3,6 +3,8 @@
 use image_specs::conf::{self, Words, absolute_path, fields};
 use image_specs::units::Bytes;
 
+use veritysetup::{HashAlgorithm, HashType, Salt};
+
 use super::read::Settings;
 use super::{CopyFiles, Key, MakeSymlink, Populate, Problem, Reason, Subvolume};
 
@@ -91,6 +93,35 @@ pub(super) fn block(value: &str) -> Result<u32, Reason> {
         return Err(Reason::PowerOfTwo(512, 4096));
     }
     u32::try_from(size).map_err(|_| Reason::PowerOfTwo(512, 4096))
+}
+
+/// The hash of a tree, as far as the UUIDs of its partitions can be made of it; empty means unset.
+pub(super) fn hash_algorithm(value: &str) -> Result<Option<HashAlgorithm>, Reason> {
+    const LEAST: usize = 32;
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let algorithm: HashAlgorithm = value.parse().map_err(|_| Reason::HashAlgorithm)?;
+    match algorithm.digest_size() < LEAST {
+        true => Err(Reason::HashAlgorithm),
+        false => Ok(Some(algorithm)),
+    }
+}
+
+/// The salt of a tree: hex digits, or a dash for none; empty means unset.
+pub(super) fn salt(value: &str) -> Result<Option<Salt>, Reason> {
+    let salt = text(value).map(|value| value.parse());
+    salt.transpose().map_err(|_| Reason::Salt)
+}
+
+/// How a tree is put together; empty means unset.
+pub(super) fn hash_type(value: &str) -> Result<Option<HashType>, Reason> {
+    match value {
+        "" => Ok(None),
+        "0" => Ok(Some(HashType::ChromeOs)),
+        "1" => Ok(Some(HashType::Normal)),
+        _ => Err(Reason::Choice("0 (as Chrome OS had it) and 1")),
+    }
 }
 
 /// A file system's sector size; the disk's is the least that counts.

@@ -134,6 +134,7 @@ impl<'a> Layout<'a> {
                 most.get(),
                 block(verity.data_block_size),
                 block(verity.hash_block_size),
+                verity.algorithm.unwrap_or_default(),
             );
             if let Some(hash) = &mut self.entries[index].wanted {
                 hash.size_min = Some(needed);

@@ -3,6 +3,8 @@
 use image_specs::partition::{Designator, VerityRole};
 use image_specs::units::Bytes;
 
+use veritysetup::HashAlgorithm;
+
 use super::layout::{Entry, Layout, UNLIMITED, Wanted, limit};
 use crate::definition::{Encrypt, Format, VerityMode};
 
@@ -141,9 +143,16 @@ impl Layout<'_> {
     }
 }
 
-/// The bytes of a hash tree with its superblock over `data` bytes, in 32-byte hashes.
-pub(super) fn hash_tree_size(data: u64, data_block: u64, hash_block: u64) -> u64 {
-    let per_block = (hash_block / 32).max(2);
+/// The bytes of a hash tree with its superblock over `data` bytes.
+pub(super) fn hash_tree_size(
+    data: u64,
+    data_block: u64,
+    hash_block: u64,
+    algorithm: HashAlgorithm,
+) -> u64 {
+    let digest = u64::try_from(algorithm.digest_size()).unwrap_or(u64::MAX);
+    let most = (hash_block / digest).checked_ilog2().unwrap_or(0);
+    let per_block = (1 << most).max(2);
     let mut blocks = data.div_ceil(data_block.max(1));
     let mut total = 2_u64;
     while blocks > per_block {

@@ -127,6 +127,9 @@ impl Maker<'_> {
                 random.pick(&BLOCKS).0
             ));
         }
+        if random.chance(15) {
+            text.push_str(&encryption(random));
+        }
         if random.chance(2) {
             text.push_str("Typo=yes\nWeight=x\n");
         }
@@ -165,6 +168,9 @@ impl Maker<'_> {
         let mut data = String::new();
         if random.chance(50) {
             data = format!("SizeMaxBytes={}M\n", random.range(1, 200));
+        }
+        if random.chance(15) {
+            data.push_str(&encryption(random));
         }
         member(random, "", "data", data);
         let mut hash = String::new();
@@ -223,6 +229,50 @@ fn weight(random: &mut Random) -> String {
             "0", "0", "1", "10", "333", "1000", "2000", "1000000", "1000001",
         ])
         .to_owned()
+}
+
+/// Keys of encryption: those that are there, in any combination.
+fn encryption(random: &mut Random) -> String {
+    let mode = random.pick(&[
+        "key-file",
+        "tpm2",
+        "key-file+tpm2",
+        "yes",
+        "no",
+        "off",
+        "luks",
+    ]);
+    let mut text = format!("Encrypt={mode}\n");
+    let mut key = |percent, name: &str, values: &[&str]| {
+        if random.chance(percent) {
+            text.push_str(&format!("{name}={}\n", random.pick(values)));
+        }
+    };
+    key(
+        20,
+        "EncryptKDF",
+        &["argon2id", "pbkdf2", "minimal", "scrypt"],
+    );
+    key(20, "Discard", &["yes", "no", "maybe"]);
+    key(10, "Integrity", &["inline", "yes", "off", "no"]);
+    key(
+        10,
+        "IntegrityAlgorithm",
+        &["hmac-sha1", "hmac-sha512", "crc32c"],
+    );
+    key(
+        10,
+        "VolumeLabel",
+        &["", "a b", "0123456789012345678901234567890123456789"],
+    );
+    key(5, "VolumeName", &["x", "a/b"]);
+    key(15, "TPM2PCRs", &["7", "7+11", "99", "7:sha256", ""]);
+    key(
+        15,
+        "EncryptedVolume",
+        &["foo", "a/b", ":::fixate-volume-key", "a:b:c:d:e"],
+    );
+    text
 }
 
 fn label(random: &mut Random) -> String {

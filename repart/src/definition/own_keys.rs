@@ -1,0 +1,59 @@
+//! Tables of cases for the keys that systemd-repart does not have.
+
+use super::tests::read_all;
+
+#[test]
+fn values_arrive_and_nothing_is_the_default() {
+    let read = |lines: &str| {
+        let mut set = read_all(&[lines]).unwrap_or_else(|error| panic!("{lines}: {error}"));
+        set.definitions.remove(0)
+    };
+    let encrypted = read("Type=home; Encrypt=yes; EncryptVolumeKey=seed; EncryptFreeSpace=no");
+    assert!(encrypted.encryption.seeded);
+    assert_eq!(encrypted.encryption.free_space, Some(false));
+    let reset = read(
+        "Type=home; Encrypt=yes; EncryptVolumeKey=seed; EncryptVolumeKey=; EncryptFreeSpace=1; EncryptFreeSpace=",
+    );
+    assert!(!reset.encryption.seeded);
+    assert_eq!(reset.encryption.free_space, None);
+
+    let data = "Type=root; Verity=data; VerityMatchKey=r";
+    let hash = "Type=root-verity; Verity=hash; VerityMatchKey=r; VerityHashAlgorithm=sha512; VeritySalt=00ff; VerityHashType=0";
+    let set = read_all(&[data, hash]).unwrap();
+    let verity = &set.definitions[1].verity;
+    assert_eq!(verity.algorithm.unwrap().name(), "sha512");
+    assert_eq!(verity.salt.as_ref().unwrap().to_string(), "00ff");
+    assert_eq!(verity.hash_type, Some(veritysetup::HashType::ChromeOs));
+    let reset = format!("{hash}; VerityHashAlgorithm=; VeritySalt=; VerityHashType=");
+    let set = read_all(&[data, &reset]).unwrap();
+    let verity = &set.definitions[1].verity;
+    assert_eq!((verity.algorithm, verity.hash_type), (None, None));
+    assert_eq!(verity.salt, None);
+}
+
+#[test]
+fn what_is_refused() {
+    for (lines, message) in [
+        ("EncryptVolumeKey=seed", "EncryptVolumeKey= needs Encrypt="),
+        ("EncryptFreeSpace=no", "EncryptFreeSpace= needs Encrypt="),
+        (
+            "Encrypt=yes; EncryptVolumeKey=mine",
+            "known are random and seed",
+        ),
+        ("Encrypt=yes; EncryptFreeSpace=some", "\"some\" is refused"),
+        ("VeritySalt=00", "VeritySalt= needs Verity=hash"),
+        ("VerityHashType=1", "VerityHashType= needs Verity=hash"),
+        (
+            "Verity=data; VerityMatchKey=r; VerityHashAlgorithm=sha512",
+            "VerityHashAlgorithm= needs Verity=hash",
+        ),
+        ("VerityHashAlgorithm=sha1", "need 32 bytes of root hash"),
+        ("VerityHashAlgorithm=md4", "write sha256"),
+        ("VeritySalt=0", "hex digits"),
+        ("VerityHashType=2", "known are 0"),
+    ] {
+        let error = read_all(&[&format!("Type=home; {lines}")]).unwrap_err();
+        assert!(error.contains(message), "{lines}: {error}");
+        assert!(error.starts_with("/d/10-a.conf:"), "{lines}: {error}");
+    }
+}
