@@ -1,6 +1,7 @@
 //! Mounting and attaching with the real kernel: on this machine as root what its kernel has, in
 //! guests the rest (dm-verity, vfat, signatures). As an ordinary user all of it is refused.
 
+mod checking;
 #[path = "../common/mod.rs"]
 mod common;
 mod guest;

@@ -10,6 +10,7 @@
 
 mod attach;
 pub mod detach;
+mod parity;
 mod verity;
 
 use std::path::{Path, PathBuf};
@@ -17,10 +18,13 @@ use std::path::{Path, PathBuf};
 use blockdev::dm::{DeviceMapper, DmError};
 use image_specs::partition::Designator;
 use image_specs::policy::ImagePolicy;
+use image_specs::units::Bytes;
 use veritysetup::activate::{Active, Strictness};
+use veritysetup::fec::Roots;
 use veritysetup::signature::Certificate;
 
 pub use attach::{AttachError, AttachOptions, Attached, Node, attach};
+pub use parity::ParityError;
 pub use verity::{Protection, VerityFailure};
 
 use crate::assign::Dissected;
@@ -40,6 +44,19 @@ pub struct ActivateOptions {
     pub sharing: bool,
     /// How strict the verity device is.
     pub strictness: Strictness,
+    /// Parity by which the kernel repairs what does not fit the hash tree.
+    pub parity: Option<Parity>,
+}
+
+/// Where parity of data and hash tree lies (forward error correction).
+#[derive(Clone, Debug)]
+pub struct Parity {
+    /// The file or block device.
+    pub place: PathBuf,
+    /// Where it begins there.
+    pub offset: Bytes,
+    /// Parity bytes in a code word.
+    pub roots: Roots,
 }
 
 /// Who checks the signature of a root hash.
@@ -94,6 +111,7 @@ impl ActivateOptions {
             },
             sharing: true,
             strictness: Strictness::default(),
+            parity: None,
         }
     }
 }
@@ -158,8 +176,8 @@ impl Activated {
     pub fn close(self) -> Result<(), ActivateError> {
         if let Some(verity) = self.verity {
             verity.active.close(&DeviceMapper::open()?)?;
-            if let Some(tree) = verity.tree {
-                tree.close().map_err(AttachError::from)?;
+            for file in verity.files {
+                file.close().map_err(AttachError::from)?;
             }
         }
         Ok(self.attached.close()?)

@@ -10,14 +10,17 @@ use blockdev::dm::{BadName, DeviceMapper, DmError, DmName};
 use blockdev::loopdev::LoopDevice;
 use image_specs::partition::{Designator, VerityRole};
 use image_specs::policy::Flags;
-use image_specs::units::SectorSize;
+use image_specs::units::{Bytes, SectorSize};
 use image_specs::verity::{SUPERBLOCK_SIZE, Superblock, SuperblockError};
 use veritysetup::Params;
-use veritysetup::activate::{self, Active, DeviceNumber, Lifetime, Request, VerityTable};
+use veritysetup::activate::{
+    self, Active, DeviceNumber, ErrorCorrection, Lifetime, Request, VerityTable,
+};
 use veritysetup::params::ParamsError;
 use veritysetup::signature::{Signature, SignatureError};
 
 use super::attach::attach_plain;
+use super::parity::{self, ParityError};
 use super::{ActivateOptions, AttachError, Attached, Node};
 use crate::verity::Verity;
 
@@ -38,8 +41,8 @@ pub(super) struct Protected {
     pub(super) designator: Designator,
     pub(super) active: Active,
     pub(super) protection: Protection,
-    /// The device of a hash tree in a file of its own.
-    pub(super) tree: Option<LoopDevice>,
+    /// The devices of hash tree and parity that are in files of their own.
+    pub(super) files: Vec<LoopDevice>,
 }
 
 /// A verity partition is not opened.
@@ -77,6 +80,9 @@ pub enum VerityFailure {
     /// The tree's file cannot be made a device.
     #[error(transparent)]
     Attach(#[from] AttachError),
+    /// The parity cannot be used.
+    #[error(transparent)]
+    Parity(#[from] ParityError),
     /// The device cannot be named.
     #[error(transparent)]
     Name(#[from] BadName),
@@ -115,12 +121,18 @@ pub(super) fn open(
     let tree = Tree::open(verity, attached)?;
     let data = attached.partition(verity.designator);
     let data = data.ok_or(VerityFailure::Missing(verity.designator))?;
+    let params = tree.params()?;
+    let parity = match &options.parity {
+        None => None,
+        Some(parity) => Some(parity::open(parity, &params, tree.size()?)?),
+    };
     let attempt = Attempt {
         mapper: &mapper,
         verity,
-        params: &tree.params()?,
+        params: &params,
         data: number(data)?,
         hash: tree.number()?,
+        correction: parity.as_ref().map(|parity| parity.correction),
         other: own_name(data)?,
         options,
     };
@@ -132,7 +144,11 @@ pub(super) fn open(
         designator: verity.designator,
         active,
         protection,
-        tree: tree.device,
+        files: tree
+            .device
+            .into_iter()
+            .chain(parity.and_then(|parity| parity.device))
+            .collect(),
     }))
 }
 
@@ -143,6 +159,7 @@ struct Attempt<'a> {
     params: &'a Params,
     data: DeviceNumber,
     hash: DeviceNumber,
+    correction: Option<ErrorCorrection>,
     other: DmName,
     options: &'a ActivateOptions,
 }
@@ -201,7 +218,7 @@ impl Attempt<'_> {
                 data: self.data,
                 hash: self.hash,
                 strictness: self.options.strictness,
-                correction: None,
+                correction: self.correction,
             },
             signature,
             lifetime: Lifetime::UntilUnused,
@@ -260,6 +277,18 @@ impl<'a> Tree<'a> {
         let superblock = Superblock::parse(&bytes)?;
         let superblock = superblock.ok_or_else(|| VerityFailure::NoTree(place.to_owned()))?;
         Ok(Params::from_superblock(&superblock)?)
+    }
+
+    /// Where the device with the tree ends, which parity covers as well.
+    fn size(&self) -> Result<Bytes, VerityFailure> {
+        let (place, file) = match &self.source {
+            Source::Partition(node) => (node.path(), node.file()),
+            Source::File(path, file) => (path.as_path(), file),
+        };
+        parity::size(file).map_err(|source| VerityFailure::Tree {
+            place: place.to_owned(),
+            source,
+        })
     }
 
     fn number(&self) -> Result<DeviceNumber, VerityFailure> {

@@ -13,6 +13,7 @@ use image_specs::guid;
 use image_specs::luks_header::{self, Cipher, LuksHeader};
 use image_specs::magic;
 use image_specs::partition::Designator;
+use image_specs::policy::{Flags, ImagePolicy};
 use image_specs::units::{Bytes, Extent, SectorSize};
 use uuid::Uuid;
 use veritysetup::RootHash;
@@ -101,6 +102,9 @@ pub enum ProbeError {
     /// Reading failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// Reading what is inside a partition failed.
+    #[error("cannot read what was decrypted")]
+    Inside(#[from] std::io::Error),
     /// There is nothing known in it.
     #[error("{0} has no partition table and no file system that is known; it is no disk image")]
     Nothing(String),
@@ -231,6 +235,7 @@ fn look_into(
         return Ok(());
     }
     let said = options.policy.file_system(designator);
+    let said = said.filter(|_| !wants_encryption(&options.policy, designator));
     let forced = options.file_systems.forced.get(&designator);
     if let Some(said) = said.or(forced.map(String::as_str)) {
         partition.file_system = Some(said.to_owned());
@@ -243,6 +248,14 @@ fn look_into(
     partition.encryption = encryption(device, partition.extent, found.kind, &place)?;
     partition.file_system = Some(found.kind.name().to_owned());
     Ok(())
+}
+
+/// Whether a policy permits a partition only as an encrypted one. The file system that it names is
+/// then what is to be inside.
+fn wants_encryption(policy: &ImagePolicy, designator: Designator) -> bool {
+    let allowed = policy.effective(designator);
+    let others = Flags::UNPROTECTED | Flags::VERITY | Flags::SIGNED;
+    allowed.intersects(Flags::USED) && !allowed.intersects(others)
 }
 
 /// How a LUKS volume is encrypted; `None` where it is none.
@@ -342,10 +355,25 @@ fn identify(
     file_systems: &FileSystems,
     place: &str,
 ) -> Result<Option<magic::Found>, ProbeError> {
-    let mut found = magic::probe(part.size, &mut |offset, buffer| {
+    let mut read = |offset, buffer: &mut [u8]| {
         let at = part.start.saturating_add(Bytes::new(offset));
         device.read_exact_at(buffer, at)
-    })?;
+    };
+    identify_by(&mut read, part.size, file_systems, place)
+}
+
+/// The one thing that `size` bytes hold, wherever `read` has them from.
+#[expect(clippy::type_complexity, reason = "a name would hide what to pass")]
+pub(crate) fn identify_by<E>(
+    read: &mut dyn FnMut(u64, &mut [u8]) -> Result<(), E>,
+    size: Bytes,
+    file_systems: &FileSystems,
+    place: &str,
+) -> Result<Option<magic::Found>, ProbeError>
+where
+    ProbeError: From<E>,
+{
+    let mut found = magic::probe(size, read)?;
     found.retain(|one| one.kind.is_table() || file_systems.looks_for(one.kind));
     match magic::identify(&found) {
         Ok(one) => Ok(one.cloned()),

@@ -44,6 +44,8 @@ pub(crate) struct DissectArgs {
     #[command(flatten)]
     mounting: kernel::options::Mounting,
     #[command(flatten)]
+    checking: kernel::options::Checking,
+    #[command(flatten)]
     discovery: Discovery,
     #[command(flatten)]
     idle: Idle,

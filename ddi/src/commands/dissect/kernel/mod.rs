@@ -110,6 +110,11 @@ impl Source {
     /// Activates and mounts it, nowhere yet.
     fn mount(&self, args: &DissectArgs, path: &Path) -> Result<Ready, Failure> {
         let typed = &args.mounting;
+        if args.checking.needs_verity() && self.dissected.verity.is_none() {
+            return Err(Failure::message(
+                "--on-corruption= and --fec-device= are for images with a hash tree, and this has none",
+            ));
+        }
         let mut options = MountOptions {
             read_only: typed.read_only,
             on_loop: !self.image.is_block_device(),
@@ -130,7 +135,8 @@ impl Source {
             policy: self.options.policy.clone(),
             trust: trust::trust(args, &self.options.rules)?,
             sharing: environment::switch("SYSTEMD_VERITY_SHARING")?,
-            ..ActivateOptions::new()
+            strictness: args.checking.strictness(),
+            parity: args.checking.parity()?,
         };
         let activated = activate::activate(&self.image, &self.dissected, &activate)?;
         options.read_only |= activated.attached().is_read_only();

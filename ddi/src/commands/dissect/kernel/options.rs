@@ -1,7 +1,15 @@
 //! The options of the commands that mount or attach, as typed.
 
+use std::path::PathBuf;
+
 use clap::{ArgAction, Args, ValueEnum};
-use image_specs::conf::boolean;
+use dissect::activate::Parity;
+use image_specs::conf::{boolean, size};
+use image_specs::units::Bytes;
+use veritysetup::activate::{OnCorruption, Strictness};
+use veritysetup::fec::Roots;
+
+use crate::exit::Failure;
 
 /// How an image is mounted or attached.
 #[derive(Debug, Args)]
@@ -37,6 +45,66 @@ pub(crate) struct Mounting {
     /// Name the loop device after the image's file
     #[arg(long)]
     pub(super) loop_ref_auto: bool,
+}
+
+/// What the kernel does where data do not fit their hash tree.
+#[derive(Debug, Args)]
+pub(crate) struct Checking {
+    /// What happens when data do not fit the hash tree: fail, restart or panic the machine
+    #[arg(long, value_name = "ACTION", value_enum)]
+    on_corruption: Option<Action>,
+    /// File or device with parity, by which the kernel repairs data of a verity set
+    #[arg(long, value_name = "PATH")]
+    fec_device: Option<PathBuf>,
+    /// Byte at which the parity begins [default: 0]
+    #[arg(long, value_name = "BYTES", value_parser = size, requires = "fec_device")]
+    fec_offset: Option<u64>,
+    /// Parity bytes in a code word, 2 to 24 [default: 2]
+    #[arg(long, value_name = "NUMBER", requires = "fec_device")]
+    fec_roots: Option<u64>,
+}
+
+/// `--on-corruption=`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Action {
+    /// The read fails
+    Fail,
+    /// The machine starts anew
+    Restart,
+    /// The kernel panics
+    Panic,
+}
+
+impl Checking {
+    /// Whether something is asked for that only a verity set can have.
+    pub(super) const fn needs_verity(&self) -> bool {
+        self.on_corruption.is_some() || self.fec_device.is_some()
+    }
+
+    pub(super) fn strictness(&self) -> Strictness {
+        Strictness {
+            on_corruption: match self.on_corruption {
+                None | Some(Action::Fail) => OnCorruption::Fail,
+                Some(Action::Restart) => OnCorruption::Restart,
+                Some(Action::Panic) => OnCorruption::Panic,
+            },
+            ..Strictness::default()
+        }
+    }
+
+    pub(super) fn parity(&self) -> Result<Option<Parity>, Failure> {
+        let Some(place) = &self.fec_device else {
+            return Ok(None);
+        };
+        Ok(Some(Parity {
+            place: place.clone(),
+            offset: Bytes::new(self.fec_offset.unwrap_or(0)),
+            roots: match self.fec_roots {
+                None => Roots::DEFAULT,
+                Some(count) => Roots::new(count)?,
+            },
+        }))
+    }
 }
 
 /// `--discard=`.
