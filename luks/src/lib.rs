@@ -2,5 +2,6 @@
 #![forbid(unsafe_code)]
 
 mod secret;
+pub mod tpm2;
 
 pub use secret::Secret;

@@ -9,3 +9,4 @@ pub mod hostile;
 pub mod hostile_images;
 pub mod peer;
 pub mod sample;
+pub mod swtpm;
