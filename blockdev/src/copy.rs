@@ -138,7 +138,7 @@ impl Copy<'_> {
 }
 
 /// The next range within `at..end` that holds data; `None` where only a hole follows.
-pub(crate) fn next_data(
+pub fn next_data(
     file: &File,
     at: u64,
     end: u64,

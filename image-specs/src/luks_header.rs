@@ -10,8 +10,17 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::units::Bytes;
 
 mod cipher;
+mod limits;
+mod metadata;
+mod raw;
+mod version1;
 
 pub use cipher::Cipher;
+pub use limits::{Limits, Refusal};
+pub use metadata::{
+    Config, Digest, Integrity, Kdf, Keyslot, Metadata, MetadataError, Segment, Token,
+};
+pub use version1::{Luks1, Luks1Error};
 
 const MAGIC: [u8; 6] = *b"LUKS\xba\xbe";
 const SECOND_MAGIC: [u8; 6] = *b"SKUL\xba\xbe";
@@ -21,6 +30,9 @@ const SECOND_MAGIC: [u8; 6] = *b"SKUL\xba\xbe";
 pub const SECOND_OFFSETS: [u64; 9] = [
     0x4000, 0x8000, 0x10000, 0x20000, 0x40000, 0x80000, 0x10_0000, 0x20_0000, 0x40_0000,
 ];
+
+/// Where the JSON area of a version 2 header begins.
+const JSON: usize = 4096;
 
 /// What both versions begin with.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -94,6 +106,7 @@ pub struct Luks2 {
     pub sequence: u64,
     /// Where this copy says that it stands.
     pub offset: Bytes,
+    salt: [u8; 64],
     checksum: [u8; 32],
 }
 
@@ -208,8 +221,44 @@ impl Luks2 {
             header_size: Bytes::new(header_size),
             sequence: raw.sequence.get(),
             offset: Bytes::new(raw.offset.get()),
+            salt: raw.salt,
             checksum,
         })
+    }
+
+    /// Writes a copy of this header, the first or the second one, with this JSON text; `None` where
+    /// the text has no room in it.
+    pub fn encode(&self, json: &str, second: bool) -> Option<Vec<u8>> {
+        let size = usize::try_from(self.header_size.get()).ok()?;
+        let mut bytes = vec![0; size];
+        // A NUL ends the text.
+        let area = bytes.get_mut(JSON..size.checked_sub(1)?)?;
+        area.get_mut(..json.len())?.copy_from_slice(json.as_bytes());
+        let mut raw = Raw2 {
+            prefix: Prefix {
+                magic: if second { SECOND_MAGIC } else { MAGIC },
+                version: U16::new(2),
+            },
+            header_size: U64::new(self.header_size.get()),
+            sequence: U64::new(self.sequence),
+            label: padded(&self.label)?,
+            checksum_algorithm: padded("sha256")?,
+            salt: self.salt,
+            uuid: padded(&self.uuid)?,
+            subsystem: padded(&self.subsystem)?,
+            offset: U64::new(if second { self.header_size.get() } else { 0 }),
+            _pad: [0; 184],
+            checksum: [0; 64],
+        };
+        bytes.get_mut(..512)?.copy_from_slice(raw.as_bytes());
+        raw.checksum[..32].copy_from_slice(&Sha256::digest(&bytes));
+        bytes.get_mut(..512)?.copy_from_slice(raw.as_bytes());
+        Some(bytes)
+    }
+
+    /// The JSON area within the [`Self::header_size`] bytes of this copy.
+    pub fn json_area<'a>(&self, header: &'a [u8]) -> Option<&'a [u8]> {
+        header.get(JSON..usize::try_from(self.header_size.get()).ok()?)
     }
 
     /// Checks the checksum over `header`, the [`Self::header_size`] bytes of this copy.
@@ -229,6 +278,16 @@ impl Luks2 {
             .then_some(())
             .ok_or(LuksError::Checksum)
     }
+}
+
+/// Text with at least one NUL behind it.
+fn padded<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut field = [0; N];
+    field
+        .get_mut(..N - 1)?
+        .get_mut(..text.len())?
+        .copy_from_slice(text.as_bytes());
+    Some(field)
 }
 
 /// A NUL-padded field of printable text.
@@ -334,6 +393,28 @@ mod tests {
         assert_eq!(LuksHeader::parse(b"LUKS\xba"), Ok(None));
         assert_eq!(LuksHeader::parse(&[0; 512]), Ok(None));
         assert_eq!(Luks2::parse_second(&valid()), Ok(None));
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let mut header = Luks2::parse(&valid()).unwrap();
+        header.label = "x".repeat(47);
+        header.uuid = "11111111-2222-3333-4444-555555555555".into();
+        header.sequence = 7;
+        for second in [false, true] {
+            let bytes = header.encode("{}", second).unwrap();
+            let parsed = match second {
+                true => Luks2::parse_second(&bytes).unwrap().unwrap(),
+                false => Luks2::parse(&bytes).unwrap(),
+            };
+            parsed.verify(&bytes).unwrap();
+            assert_eq!((&parsed.label, parsed.sequence), (&header.label, 7));
+            assert_eq!(parsed.offset, Bytes::kib(if second { 16 } else { 0 }));
+            assert_eq!(&parsed.json_area(&bytes).unwrap()[..3], b"{}\0");
+        }
+        assert_eq!(header.encode(&"x".repeat(0x4000 - 4096), false), None);
+        header.label.push('x');
+        assert_eq!(header.encode("{}", false), None);
     }
 
     #[test]

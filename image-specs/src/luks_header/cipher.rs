@@ -7,10 +7,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use zerocopy::FromBytes;
 
-use super::{LuksError, LuksHeader, Raw1, text};
-
-/// Where the JSON area of a version 2 header begins.
-const JSON: usize = 4096;
+use super::limits::is_null;
+use super::{JSON, LuksError, LuksHeader, Raw1, text};
 
 /// How the data of a LUKS volume is encrypted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,8 +100,7 @@ fn version2(json: &[u8]) -> Result<Cipher, LuksError> {
 
 /// The name of a cipher that encrypts.
 fn real(name: String) -> Result<String, LuksError> {
-    // dm-crypt knows the cipher as "cipher_null", the kernel's own name is "ecb(cipher_null)".
-    match name.is_empty() || name.starts_with("null") || name.contains("cipher_null") {
+    match is_null(&name) {
         true => Err(LuksError::NullCipher),
         false => Ok(name),
     }
