@@ -12,6 +12,7 @@ mod repart_load;
 mod repart_refusals;
 mod repart_sign;
 mod repart_view;
+pub(crate) mod tpm2_args;
 mod validatefs;
 
 use crate::verb::Verb;
