@@ -7,6 +7,7 @@
 pub mod bulk;
 mod clib;
 mod header;
+pub mod integrity;
 mod secret;
 pub mod tpm2;
 mod volume_key;

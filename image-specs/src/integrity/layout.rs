@@ -202,6 +202,17 @@ impl Layout {
         }
     }
 
+    /// The sectors that a device with this superblock can offer when it has `size` bytes: more than its
+    /// superblock tells where it has grown.
+    pub fn room(superblock: &Superblock, size: Bytes) -> Result<u64, LayoutError> {
+        let mut layout = Self::of(superblock, Bytes::MAX)?;
+        layout.provide(size.get() / 512);
+        match layout.provided_sectors {
+            0 => Err(LayoutError::TooSmall(size.get())),
+            sectors => Ok(sectors),
+        }
+    }
+
     /// Where the sector of data lies, and the byte of its tag.
     pub fn find(&self, sector: u64) -> (u64, u64) {
         let area = sector >> self.log2_interleave;
@@ -293,6 +304,10 @@ mod tests {
             assert_eq!(layout.provided_sectors, sectors, "{size} {tag} {log2}");
             assert_eq!(Layout::of(&superblock, Bytes::mib(size)).unwrap(), layout);
             assert!(Layout::of(&superblock, Bytes::mib(size - 1)).is_err());
+            let room = |mib| Layout::room(&superblock, Bytes::mib(mib)).unwrap();
+            assert_eq!(room(size), sectors);
+            assert!(room(size + 1) > sectors && room(size - 1) < sectors);
+            assert!(Layout::room(&superblock, Bytes::kib(4)).is_err());
         }
     }
 
