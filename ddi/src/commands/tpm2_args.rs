@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use image_specs::tpm2::token::SignedPcrs;
 use image_specs::tpm2::{PcrList, PcrSet, Pcrlock, pcrlock};
 use luks::tpm2::device::{self, DeviceNameError};
@@ -35,7 +36,8 @@ pub(crate) struct Tpm2Args {
     #[arg(long, value_name = "PCR[:BANK[=DIGEST]]+…")]
     pub(crate) tpm2_pcrs: Option<PcrList>,
     /// Public key (PEM) that signs PCR values to bind to; empty for none
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH",
+        value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub(crate) tpm2_public_key: Option<PathBuf>,
     /// What the signatures of PCR values must be for
     #[arg(long, value_name = "STRING")]
@@ -44,7 +46,8 @@ pub(crate) struct Tpm2Args {
     #[arg(long, value_name = "PCR+…", value_parser = set)]
     pub(crate) tpm2_public_key_pcrs: Option<PcrSet>,
     /// File of systemd-pcrlock with predicted PCR values to bind to; empty for none
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH",
+        value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub(crate) tpm2_pcrlock: Option<PathBuf>,
 }
 
