@@ -8,6 +8,7 @@ pub mod bulk;
 mod clib;
 mod header;
 pub mod integrity;
+pub mod key;
 mod secret;
 pub mod tpm2;
 mod volume_key;

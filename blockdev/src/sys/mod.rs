@@ -10,6 +10,7 @@ pub(crate) mod locked;
 pub(crate) mod loopdev;
 pub(crate) mod mount;
 pub(crate) mod partition;
+pub(crate) mod socket;
 
 use std::fs::File;
 use std::io;

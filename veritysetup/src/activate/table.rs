@@ -1,22 +1,12 @@
 //! The line that tells the kernel of a verity device (Documentation/admin-guide/device-mapper,
 //! verity.rst). Pure.
 
-use std::fmt;
-
 use blockdev::dm::Target;
+use blockdev::mapped::DeviceNumber;
 use image_specs::units::Bytes;
 
 use crate::levels::Levels;
 use crate::params::{Params, ParamsError, RootHash};
-
-/// The major and minor number of a block device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeviceNumber {
-    /// The driver.
-    pub major: u32,
-    /// Which of its devices.
-    pub minor: u32,
-}
 
 /// What happens to a read of data that does not fit the hash tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -206,12 +196,6 @@ impl ErrorCorrection {
             "fec_roots".to_owned(),
             self.roots.to_string(),
         ])
-    }
-}
-
-impl fmt::Display for DeviceNumber {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.major, self.minor)
     }
 }
 
