@@ -11,7 +11,7 @@ use image_specs::release::{self, Class, Found, Release};
 use uuid::Uuid;
 
 use crate::assign::Dissected;
-use crate::contents::{self, ContentsError, Verification};
+use crate::contents::{self, Access, ContentsError};
 use crate::open::Image;
 
 /// What an image says about itself.
@@ -85,12 +85,8 @@ pub enum LookError {
 }
 
 /// Reads what the files of an image's root and usr say; nothing, where it has neither.
-pub fn of(
-    image: &Image,
-    dissected: &Dissected,
-    verification: Verification<'_>,
-) -> Result<Metadata, LookError> {
-    match contents::open_system(image, dissected, verification) {
+pub fn of(image: &Image, dissected: &Dissected, access: Access<'_>) -> Result<Metadata, LookError> {
+    match contents::open_system(image, dissected, access) {
         Ok(tree) => Ok(read(&tree, &dissected.image_name())?),
         Err(ContentsError::NoRoot) => Ok(Metadata::default()),
         Err(error) => Err(error.into()),

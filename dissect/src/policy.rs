@@ -4,8 +4,10 @@
 
 use std::fmt;
 
+use image_specs::luks_header::Segment;
 use image_specs::partition::{Designator, FLAG_GROW_FILE_SYSTEM, FLAG_READ_ONLY, VerityRole};
 use image_specs::policy::{Flags, ImagePolicy};
+use luks::Header;
 
 use crate::assign::{Dissected, Partition};
 
@@ -16,6 +18,18 @@ pub enum Encryption {
     Luks,
     /// LUKS2 that authenticates what it encrypts.
     WithIntegrity,
+}
+
+impl Encryption {
+    /// What a header says.
+    pub(crate) fn of(header: &Header) -> Self {
+        let segments = header.segments();
+        let authenticated = |(segment, _): &(&Segment, u32)| segment.integrity.is_some();
+        match !segments.is_empty() && segments.iter().all(authenticated) {
+            true => Self::WithIntegrity,
+            false => Self::Luks,
+        }
+    }
 }
 
 /// How a partition was found.

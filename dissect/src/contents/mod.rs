@@ -4,8 +4,9 @@
 //! The order is that of systemd.image(7) and systemd-dissect: root, usr, home, srv, var, tmp, then the
 //! extended boot loader partition and the ESP where there is room for them. Where a directory to mount
 //! on is missing it is taken as made, in memory only; nothing is written. Data with a hash tree are
-//! checked against it as they are read, unless the policy does not ask for it.
+//! checked against it as they are read, unless the policy does not ask for it; encrypted ones are decrypted.
 
+mod decrypted;
 mod part;
 mod shared;
 mod verified;
@@ -20,11 +21,25 @@ use image_specs::partition::Designator;
 
 use crate::assign::{Dissected, Partition};
 use crate::open::Image;
+use crate::options::FileSystems;
 use crate::reader;
+use crate::unlock::Keys;
 use part::{Part, Volume};
 use shared::Shared;
 
+pub use decrypted::LockedError;
 pub use verified::{UnverifiedError, Verification};
+
+/// How partitions are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Access<'a> {
+    /// What data with a hash tree are held against.
+    pub verification: Verification<'a>,
+    /// What unlocks encrypted partitions; without, they are not read.
+    pub keys: Option<&'a Keys>,
+    /// Which file systems are looked for inside of them.
+    pub file_systems: &'a FileSystems,
+}
 
 /// Where file systems are put besides root: what, and the path.
 const MOUNTS: [(Designator, &[u8]); 5] = [
@@ -67,6 +82,9 @@ pub enum ContentsError {
         /// Why.
         source: UnverifiedError,
     },
+    /// It is encrypted, and cannot be decrypted.
+    #[error(transparent)]
+    Locked(#[from] LockedError),
     /// It cannot be put into its place.
     #[error("cannot put the {partition} partition where it belongs")]
     Place {
@@ -81,12 +99,12 @@ pub enum ContentsError {
 pub fn open(
     image: &Image,
     dissected: &Dissected,
-    verification: Verification<'_>,
+    access: Access<'_>,
 ) -> Result<Grafted, ContentsError> {
     let volumes = Volumes {
         image,
         dissected,
-        verification,
+        access,
     };
     let mut tree = volumes.begin()?;
     for (designator, path) in MOUNTS {
@@ -100,12 +118,12 @@ pub fn open(
 pub(crate) fn open_system(
     image: &Image,
     dissected: &Dissected,
-    verification: Verification<'_>,
+    access: Access<'_>,
 ) -> Result<Grafted, ContentsError> {
     let volumes = Volumes {
         image,
         dissected,
-        verification,
+        access,
     };
     let mut tree = volumes.begin()?;
     volumes.graft(&mut tree, Designator::Usr, b"/usr")?;
@@ -116,7 +134,7 @@ pub(crate) fn open_system(
 struct Volumes<'a> {
     image: &'a Image,
     dissected: &'a Dissected,
-    verification: Verification<'a>,
+    access: Access<'a>,
 }
 
 impl Volumes<'_> {
@@ -134,18 +152,14 @@ impl Volumes<'_> {
         let Some(partition) = self.dissected.partitions.get(&designator) else {
             return Ok(None);
         };
-        let kind = kind(partition)?;
-        let verified = verified::open(self.image, self.dissected, partition, self.verification);
-        let verified = verified.map_err(|source| ContentsError::Unverified {
-            partition: designator,
-            source,
-        })?;
-        let volume = match verified {
-            Some(verified) => verified,
-            None => Volume {
-                data: Arc::new(Part::new(self.image, partition.extent)?),
-                size: partition.extent.size.get(),
-            },
+        let volume = self.volume(partition)?;
+        let (volume, kind) = match partition.encryption {
+            None => (volume, kind(partition.file_system.as_deref(), designator)?),
+            Some(_) => {
+                let (volume, inside) = decrypted::open(volume, partition, self.access)?;
+                let kind = kind(inside.file_system.as_deref(), designator)?;
+                (volume, kind)
+            }
         };
         let reader = reader::open(volume.data, volume.size, &kind);
         let reader = reader.map_err(|source| ContentsError::Read {
@@ -157,6 +171,23 @@ impl Volumes<'_> {
             true => Arc::new(Shared(reader)),
             false => reader,
         }))
+    }
+
+    /// The bytes of a partition, checked as far as that is asked for.
+    fn volume(&self, partition: &Partition) -> Result<Volume, ContentsError> {
+        let verification = self.access.verification;
+        let verified = verified::open(self.image, self.dissected, partition, verification);
+        let verified = verified.map_err(|source| ContentsError::Unverified {
+            partition: partition.designator,
+            source,
+        })?;
+        match verified {
+            Some(verified) => Ok(verified),
+            None => Ok(Volume {
+                data: Arc::new(Part::new(self.image, partition.extent)?),
+                size: partition.extent.size.get(),
+            }),
+        }
     }
 
     fn graft(
@@ -197,10 +228,9 @@ impl Volumes<'_> {
     }
 }
 
-fn kind(partition: &Partition) -> Result<Kind, ContentsError> {
-    let name = partition.file_system.as_deref();
+fn kind(name: Option<&str>, designator: Designator) -> Result<Kind, ContentsError> {
     name.and_then(Kind::of_volume)
-        .ok_or(ContentsError::Unknown(partition.designator))
+        .ok_or(ContentsError::Unknown(designator))
 }
 
 fn place(partition: Designator, source: ResolveError) -> ContentsError {

@@ -3,18 +3,21 @@
 //! Nothing here decides what a partition is good for. Entries that lie outside of what the table
 //! lets partitions use are left out, as blkid does.
 
+use std::io;
 use std::path::PathBuf;
 
+use blockdev::io::ReadAt;
 use blockdev::table::{self, FoundTable, Label, ReadTableError};
 use blockdev::{BlockDevice, DeviceError};
 use image_specs::arch::Architecture;
 use image_specs::gpt::{Entry, Table};
 use image_specs::guid;
-use image_specs::luks_header::{self, Cipher, LuksHeader};
+use image_specs::luks_header::{self, Cipher, LuksError, LuksHeader};
 use image_specs::magic;
 use image_specs::partition::Designator;
 use image_specs::policy::{Flags, ImagePolicy};
 use image_specs::units::{Bytes, Extent, SectorSize};
+use luks::{Header, Strictness};
 use uuid::Uuid;
 use veritysetup::RootHash;
 
@@ -104,7 +107,7 @@ pub enum ProbeError {
     Device(#[from] DeviceError),
     /// Reading what is inside a partition failed.
     #[error("cannot read what was decrypted")]
-    Inside(#[from] std::io::Error),
+    Inside(#[from] io::Error),
     /// There is nothing known in it.
     #[error("{0} has no partition table and no file system that is known; it is no disk image")]
     Nothing(String),
@@ -279,10 +282,44 @@ fn encryption(
         Some(LuksHeader::V2(header)) => read(device, part, header.header_size)?,
         _ => binary,
     };
-    match Cipher::parse(&area).map_err(damaged)? {
-        Some(cipher) if cipher.authenticated => Ok(Some(Encryption::WithIntegrity)),
-        Some(_) => Ok(Some(Encryption::Luks)),
-        None => Ok(None),
+    match Cipher::parse(&area) {
+        Ok(Some(cipher)) if cipher.authenticated => Ok(Some(Encryption::WithIntegrity)),
+        Ok(Some(_)) => Ok(Some(Encryption::Luks)),
+        Ok(None) => Ok(None),
+        Err(error @ (LuksError::NullCipher | LuksError::Version(_))) => Err(damaged(error)),
+        Err(error) => match second_copy(device, part) {
+            None => Err(damaged(error)),
+            second => Ok(second),
+        },
+    }
+}
+
+/// What the second copy of a header says whose first is damaged; `None` where it is no better.
+///
+/// Whoever unlocks the volume looks at both copies anew.
+fn second_copy(device: &dyn BlockDevice, part: Extent) -> Option<Encryption> {
+    let source = Part { device, part };
+    let limits = Strictness::with_memory(Bytes::new(u64::MAX));
+    let header = Header::load(&source, part.size, &limits).ok()??;
+    Some(Encryption::of(&header))
+}
+
+/// A part of a device.
+struct Part<'a> {
+    device: &'a dyn BlockDevice,
+    part: Extent,
+}
+
+impl ReadAt for Part<'_> {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let length = u64::try_from(buffer.len()).unwrap_or(u64::MAX);
+        let end = offset.checked_add(length);
+        if end.is_none_or(|end| end > self.part.size.get()) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let at = self.part.start.saturating_add(Bytes::new(offset));
+        let read = self.device.read_exact_at(buffer, at);
+        read.map_err(io::Error::other)
     }
 }
 

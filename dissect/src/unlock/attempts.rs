@@ -74,22 +74,33 @@ pub fn attempts(
     offers.dedup();
     let permitted = offers.iter().filter(|offer| may(offer.means()));
     let found: Vec<Attempt> = permitted.flat_map(|offer| offer.attempts(tokens)).collect();
-    if !found.is_empty() {
-        return Ok(found);
+    match found.is_empty() {
+        false => Ok(found),
+        true => Err(lack(designator, policy, &offers, tokens)),
     }
+}
+
+/// What was not, or cannot be tried, for messages.
+pub(super) fn lack(
+    designator: Designator,
+    policy: &ImagePolicy,
+    offers: &[Offer],
+    tokens: &[Token],
+) -> NoWay {
+    let may = |means: Means| policy.may_unlock(designator, means);
     let has = |means: Means| tokens.iter().any(|token| token.means == means);
     let offered = |means: Means| offers.iter().any(|offer| offer.means() == means);
     let all = |wanted: &dyn Fn(Means) -> bool| {
         let all = Means::ALL.into_iter();
         all.filter(|means| wanted(*means)).collect()
     };
-    Err(NoWay {
+    NoWay {
         designator,
         forbidden: all(&|means| offered(means) && !may(means)),
         permitted: all(&may),
         useless: all(&|means| offered(means) && may(means) && !has(means)),
         missing: all(&|means| has(means) && may(means) && !offered(means)),
-    })
+    }
 }
 
 impl Offer {
@@ -166,7 +177,16 @@ impl fmt::Display for NoWay {
                 )?;
             }
         }
-        match &self.missing[..] {
+        write!(f, "{}", Missing(&self.missing))
+    }
+}
+
+/// What else could unlock a partition, as the end of a sentence.
+pub(super) struct Missing<'a>(pub(super) &'a [Means]);
+
+impl fmt::Display for Missing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
             [] => Ok(()),
             missing => write!(f, "; {} could unlock it", names(missing)),
         }
@@ -186,7 +206,7 @@ const fn name(means: Means) -> &'static str {
     }
 }
 
-fn names(all: &[Means]) -> String {
+pub(super) fn names(all: &[Means]) -> String {
     let names: Vec<&str> = all.iter().map(|means| name(*means)).collect();
     match names[..] {
         [] => "nothing".to_owned(),

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use dissect::contents::{self, Verification};
+use dissect::contents;
 use filetree::collect::{self, Copy};
 use filetree::reader::{self, Follow, Place, Resolved};
 use filetree::{Content, InodeId, Kind, Limits, Owner, Reader, Rules, Timestamp, Tree};
@@ -34,18 +34,13 @@ impl Files {
 
     /// The files of an image that is open.
     pub(super) fn of(args: &DissectArgs, opened: &Opened) -> Result<Self, Failure> {
-        let Opened {
-            image,
-            dissected,
-            policy,
-        } = opened;
-        let verification = Verification {
-            policy,
-            certificates: &open::certificates(args)?,
-        };
+        let certificates = open::certificates(args)?;
+        let keys = args.unlocking.all()?;
+        let access = opened.access(&certificates, &keys);
+        let files = contents::open(&opened.image, &opened.dissected, access)?;
         Ok(Self {
-            reader: Box::new(contents::open(image, dissected, verification)?),
-            limits: Limits::for_image(dissected.size.get()),
+            reader: Box::new(files),
+            limits: Limits::for_image(opened.dissected.size.get()),
         })
     }
 

@@ -9,6 +9,7 @@ mod discover;
 mod environment;
 mod files;
 pub(crate) mod kernel;
+mod keys;
 mod list;
 mod open;
 mod options;
@@ -45,6 +46,8 @@ pub(crate) struct DissectArgs {
     mounting: kernel::options::Mounting,
     #[command(flatten)]
     checking: kernel::options::Checking,
+    #[command(flatten)]
+    unlocking: keys::Unlocking,
     #[command(flatten)]
     discovery: Discovery,
     #[command(flatten)]

@@ -3,9 +3,10 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use dissect::contents::Verification;
+use dissect::contents::{Access, Verification};
 use dissect::metadata::{self, Metadata};
 use dissect::trust::Trust;
+use dissect::unlock::Keys;
 use dissect::uses::Uses;
 use dissect::{Dissected, Image, Options, Rules, VeritySettings, check, probe, sidecar};
 use image_specs::filter::ImageFilter;
@@ -25,8 +26,8 @@ use crate::surroundings;
 pub(super) struct Opened {
     pub(super) image: Image,
     pub(super) dissected: Dissected,
-    /// What it is held against when its files are read.
-    pub(super) policy: ImagePolicy,
+    /// What it is held against when its files are read, too.
+    pub(super) options: Options,
 }
 
 /// Opens and dissects an image.
@@ -39,7 +40,7 @@ pub(super) fn open(args: &DissectArgs, path: &Path) -> Result<Opened, Failure> {
     Ok(Opened {
         image,
         dissected,
-        policy: options.policy,
+        options,
     })
 }
 
@@ -157,18 +158,30 @@ pub(super) fn check_files(
     }
 }
 
-/// What the image's files say.
+/// What the image's files say. Nobody is asked for a passphrase.
 pub(super) fn metadata(args: &DissectArgs, opened: &Opened) -> Result<Metadata, Failure> {
-    let Opened {
-        image,
-        dissected,
-        policy,
-    } = opened;
-    let verification = Verification {
-        policy,
-        certificates: &certificates(args)?,
-    };
-    Ok(metadata::of(image, dissected, verification)?)
+    let certificates = certificates(args)?;
+    let keys = args.unlocking.given()?;
+    let access = opened.access(&certificates, &keys);
+    Ok(metadata::of(&opened.image, &opened.dissected, access)?)
+}
+
+impl Opened {
+    /// How its partitions are read.
+    pub(super) fn access<'a>(
+        &'a self,
+        certificates: &'a [Certificate],
+        keys: &'a Keys,
+    ) -> Access<'a> {
+        Access {
+            verification: Verification {
+                policy: &self.options.policy,
+                certificates,
+            },
+            keys: Some(keys),
+            file_systems: &self.options.file_systems,
+        }
+    }
 }
 
 /// The certificates that were given, else those that are trusted here.

@@ -1,0 +1,331 @@
+//! Reading encrypted images without root: which keys open them, and what is said where none does.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod volume;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use common::{SEED, Scratch, ddi, fails, repart, run, unprivileged};
+use volume::{Volume, encrypt};
+
+/// An image with an encrypted root, and a key file for it.
+struct Room {
+    scratch: Scratch,
+    image: PathBuf,
+}
+
+impl Room {
+    /// Root in `volume`, opened by `right` and by the bytes of the key file.
+    fn new(volume: &Volume) -> Self {
+        let scratch = Scratch::new();
+        scratch.tree();
+        let plain = scratch.path("plain");
+        run(Command::new("mksquashfs")
+            .arg(scratch.path("tree"))
+            .arg(&plain)
+            .args(["-quiet", "-no-progress"]));
+        fs::write(scratch.path("key"), b"\0\xffkey\n").unwrap();
+        fs::write(scratch.path("wrong"), b"wrong").unwrap();
+        let encrypted = scratch.path("encrypted");
+        encrypt(&plain, &encrypted, volume);
+        let image = scratch.path("image.raw");
+        let keys = format!("Type=root\nCopyBlocks={}\n", encrypted.display());
+        run(repart()
+            .args(["--empty=create", "--size=auto", "--dry-run=no", SEED])
+            .arg(scratch.definitions(&[("10.conf", &keys)]))
+            .arg(&image));
+        Self { scratch, image }
+    }
+
+    fn dissect(&self, words: &[&str]) -> Command {
+        let mut command = ddi();
+        // In a session of its own there is no terminal to ask at.
+        command.arg("dissect").args(words);
+        command
+            .env_remove("PASSWORD")
+            .env_remove("CREDENTIALS_DIRECTORY")
+            .stdin(Stdio::null());
+        let mut alone = Command::new("setsid");
+        let inner = unprivileged(&command);
+        alone
+            .arg("--wait")
+            .arg(inner.get_program())
+            .args(inner.get_args());
+        for (name, value) in inner.get_envs() {
+            match value {
+                Some(value) => alone.env(name, value),
+                None => alone.env_remove(name),
+            };
+        }
+        alone
+    }
+
+    fn list(&self, options: &[&str]) -> Command {
+        let mut command = self.dissect(&["--list"]);
+        command.args(options).arg(&self.image);
+        command
+    }
+
+    fn option(&self, name: &str, file: &str) -> String {
+        format!("--{name}={}", self.scratch.path(file).display())
+    }
+}
+
+fn volume() -> Volume {
+    Volume {
+        passphrases: vec![b"right".to_vec(), b"\0\xffkey\n".to_vec()],
+        ..Volume::new()
+    }
+}
+
+#[test]
+fn an_ordinary_user_reads_with_any_key() {
+    for sector in [512, 4096] {
+        let room = Room::new(&Volume { sector, ..volume() });
+        let key_file = room.option("key-file", "key");
+        let credentials = room.scratch.path("credentials");
+        fs::create_dir(&credentials).unwrap();
+        fs::write(credentials.join("dissect.passphrase"), "right").unwrap();
+        let by_variable = run(room.list(&[]).env("PASSWORD", "right"));
+        assert!(by_variable.contains("\nusr/bin/tool\n"), "{by_variable}");
+        assert_eq!(run(&mut room.list(&[&key_file])), by_variable);
+        let by_credential = run(room.list(&[]).env("CREDENTIALS_DIRECTORY", &credentials));
+        assert_eq!(by_credential, by_variable);
+        // The second is tried where the first does not fit.
+        let wrong = room.option("key-file", "wrong");
+        assert_eq!(
+            run(room.list(&[&wrong]).env("PASSWORD", "right")),
+            by_variable
+        );
+
+        let image = room.image.to_str().unwrap();
+        let mut cat = room.dissect(&["--cat", &key_file, image, "/usr/lib/deep/er/large"]);
+        let large = cat.output().unwrap().stdout;
+        assert!(large == fs::read(room.scratch.path("tree/usr/lib/deep/er/large")).unwrap());
+        let target = room.scratch.path("out");
+        let copied = room
+            .dissect(&[
+                &key_file,
+                "--copy-from",
+                image,
+                "/usr",
+                target.to_str().unwrap(),
+            ])
+            .output()
+            .unwrap();
+        assert!(copied.status.success(), "{copied:?}");
+        assert_eq!(fs::read(target.join("bin/tool")).unwrap().len(), 7000);
+        let mtree = run(&mut room.dissect(&[&key_file, "--mtree", image]));
+        assert!(mtree.contains("sha256sum="), "{mtree}");
+        let archive = run(&mut room.dissect(&[&key_file, "--mtree-hash=no", "--mtree", image]));
+        assert!(archive.contains("./usr/bin/tool type=file"), "{archive}");
+    }
+}
+
+#[test]
+fn what_does_not_unlock_is_said_and_why() {
+    let room = Room::new(&volume());
+    let (right, wrong) = (
+        room.option("key-file", "key"),
+        room.option("key-file", "wrong"),
+    );
+    let (right, wrong) = (right.as_str(), wrong.as_str());
+    let with_hint = "partition root is encrypted, and there is no key for it";
+    for (options, password, said) in [
+        (&[][..], None, with_hint),
+        (
+            &[],
+            Some("wrong"),
+            "partition root cannot be unlocked: the passphrase in PASSWORD opens no key slot",
+        ),
+        (
+            &[wrong],
+            Some(""),
+            "the key file opens no key slot; the passphrase in PASSWORD opens no key slot",
+        ),
+        (
+            &[
+                "--image-policy=root=encrypted+encrypted-with-passphrase",
+                right,
+            ],
+            None,
+            "permits to unlock it with a passphrase, not with a key file",
+        ),
+        (
+            &["--image-policy=root=encrypted-with-key-file", wrong],
+            Some("right"),
+            "the key file opens no key slot; the image policy forbids a passphrase",
+        ),
+        (
+            &["--image-policy=root=encrypted-with-tpm2"],
+            Some("right"),
+            "permits to unlock it with the TPM2 chip, not with a passphrase",
+        ),
+        (
+            &["--image-policy=root=unprotected"],
+            Some("right"),
+            "wants partition root to be unprotected, but it is encrypted",
+        ),
+        (
+            &["--image-policy=root=encryptedwithintegrity"],
+            Some("right"),
+            "wants partition root to be encryptedwithintegrity, but it is encrypted",
+        ),
+        (
+            &["--image-policy=root=encrypted+ext4"],
+            Some("right"),
+            "wants partition root to hold ext4, but in its encryption is squashfs",
+        ),
+        (
+            &["--key-file=/no/such"],
+            Some("right"),
+            "cannot read the key file /no/such",
+        ),
+    ] {
+        let mut command = room.list(options);
+        if let Some(password) = password {
+            command.env("PASSWORD", password);
+        }
+        let found = fails(&mut command, 1);
+        assert!(found.contains(said), "{options:?}: {found}");
+        assert!(!found.contains("right"), "{found}");
+    }
+    for policy in [
+        "root=encrypted",
+        "root=encrypted+squashfs",
+        "root=encrypted-with-passphrase",
+    ] {
+        let policy = format!("--image-policy={policy}");
+        run(room.list(&[&policy]).env("PASSWORD", "right"));
+    }
+}
+
+#[test]
+fn what_the_image_says_is_shown_where_a_key_is_given() {
+    let room = Room::new(&volume());
+    let json = |with: bool| {
+        let mut command = room.dissect(&["--json=short"]);
+        command.arg(&room.image);
+        if with {
+            command.env("PASSWORD", "right");
+        }
+        let found: Value = serde_json::from_str(&run(&mut command)).unwrap();
+        found
+    };
+    let (locked, unlocked) = (json(false), json(true));
+    assert_eq!(locked["osRelease"], Value::Null);
+    assert_eq!(unlocked["osRelease"][0], "ID=test");
+    assert_eq!(locked["mounts"], unlocked["mounts"]);
+    assert_eq!(locked["mounts"][0]["fstype"], "crypto_LUKS");
+    let text = run(room.dissect(&[]).env("PASSWORD", "right").arg(&room.image));
+    assert!(text.contains("OS Release: ID=test"), "{text}");
+}
+
+#[test]
+fn passphrases_are_asked_for_at_the_terminal() {
+    let room = Room::new(&volume());
+    let ask = |typed: &str| {
+        let mut ddi = ddi();
+        ddi.args(["dissect", "--list"]).arg(&room.image);
+        let line = format!(
+            "{} dissect --list {}",
+            ddi.get_program().display(),
+            room.image.display()
+        );
+        // Each line is typed when there is a question.
+        let feed = format!(
+            "{{ {typed} sleep 0.3; }} | script --quiet --return --command '{line}' /dev/null"
+        );
+        let output = Command::new("sh")
+            .args(["-c", &feed])
+            .env_remove("PASSWORD")
+            .output()
+            .unwrap();
+        let both = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&both).into_owned(),
+        )
+    };
+    let line = |text: &str| format!("sleep 0.7; printf '{text}\\n';");
+    let (code, text) = ask(&line("right"));
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("Passphrase of partition root: "), "{text}");
+    assert!(
+        text.contains("usr/bin/tool") && !text.contains("right"),
+        "{text}"
+    );
+    let (code, text) = ask(&[line("one"), line("two"), line("right")].concat());
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(text.matches("That does not fit.").count(), 2, "{text}");
+    let (code, text) = ask(&[line("one"), line("two"), line("three")].concat());
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains("the passphrase that was typed opens no key slot"),
+        "{text}"
+    );
+    let (code, text) = ask("sleep 0.7; printf 'rig\\003';");
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains("stays locked: no passphrase was given"),
+        "{text}"
+    );
+}
+
+#[test]
+fn headers_that_are_damaged_or_ask_too_much_are_refused() {
+    let room = Room::new(&volume());
+    let image = fs::read(&room.image).unwrap();
+    let start = image
+        .windows(6)
+        .position(|bytes| bytes == b"LUKS\xba\xbe")
+        .unwrap();
+    let damaged = |places: &[usize]| {
+        let mut bytes = image.clone();
+        for place in places {
+            bytes[start + place] ^= 0xff;
+        }
+        let path = room.scratch.path("damaged.raw");
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let list = |path: &Path| {
+        let mut command = room.dissect(&["--list"]);
+        command.arg(path).env("PASSWORD", "right");
+        command
+    };
+    // One copy is enough, whichever it is, and nothing is mended.
+    for places in [&[4200][..], &[0x4000 + 4200]] {
+        let path = damaged(places);
+        let before = fs::read(&path).unwrap();
+        run(&mut list(&path));
+        assert!(before == fs::read(&path).unwrap());
+    }
+    let said = fails(&mut list(&damaged(&[4200, 0x4000 + 4200])), 1);
+    assert!(said.contains("damaged"), "{said}");
+    // The key slots' area.
+    let said = fails(
+        &mut list(&damaged(&[0x8000 + 100, 0x8000 + 258_048 + 100])),
+        1,
+    );
+    assert!(said.contains("opens no key slot"), "{said}");
+}
+
+#[test]
+fn encryption_in_encryption_is_refused() {
+    let room = Room::new(&volume());
+    let twice = room.scratch.path("twice");
+    encrypt(&room.scratch.path("encrypted"), &twice, &volume());
+    let said = fails(
+        room.dissect(&["--list"])
+            .arg(&twice)
+            .env("PASSWORD", "right"),
+        1,
+    );
+    assert!(said.contains("partition root is encrypted twice"), "{said}");
+}

@@ -1,0 +1,53 @@
+//! Encrypted volumes for tests, made without a kernel.
+
+use std::fs;
+use std::path::Path;
+
+use image_specs::units::{Bytes, SectorSize};
+use luks::bulk::Cipher;
+use luks::{DATA_OFFSET, Format, Header, Kdf, Secret, VolumeKey};
+
+/// What a volume is to be like.
+pub(crate) struct Volume {
+    /// What opens it.
+    pub(crate) passphrases: Vec<Vec<u8>>,
+    /// Bytes that are encrypted at a time.
+    pub(crate) sector: u64,
+}
+
+impl Volume {
+    pub(crate) fn new() -> Self {
+        Self {
+            passphrases: Vec::new(),
+            sector: 512,
+        }
+    }
+}
+
+/// Writes `plain`, encrypted, with its header to `target`.
+pub(crate) fn encrypt(plain: &Path, target: &Path, volume: &Volume) {
+    let mut data = fs::read(plain).unwrap();
+    data.resize(data.len().next_multiple_of(4096), 0);
+    let size = DATA_OFFSET.get() + u64::try_from(data.len()).unwrap();
+    let mut header = Header::format(&Format {
+        size: Bytes::new(size),
+        label: "test".to_owned(),
+        uuid: "11111111-2222-3333-4444-555555555555".parse().unwrap(),
+        cipher: "aes-xts-plain64".to_owned(),
+        volume_key: VolumeKey::new(Secret::new((0..64).collect())),
+        sector_size: SectorSize::new(volume.sector).unwrap(),
+        allow_discards: false,
+    })
+    .unwrap();
+    for passphrase in &volume.passphrases {
+        let secret = Secret::new(passphrase.clone());
+        header.add_passphrase(&secret, Kdf::Minimal).unwrap();
+    }
+    let key = header.volume_key().unwrap().clone();
+    let cipher = Cipher::new(&key, header.segments()[0].0).unwrap();
+    cipher.encrypt(&mut data, 0).unwrap();
+    let mut all = header.bytes().unwrap();
+    all.resize(usize::try_from(DATA_OFFSET.get()).unwrap(), 0);
+    all.extend(data);
+    fs::write(target, all).unwrap();
+}

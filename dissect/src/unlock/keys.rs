@@ -1,0 +1,128 @@
+//! What the caller has to unlock partitions with.
+
+use std::fmt;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use image_specs::partition::Designator;
+use image_specs::units::Bytes;
+use luks::Secret;
+
+use super::attempts::Offer;
+
+/// How often somebody is asked for one partition.
+pub(super) const TRIES: u32 = 3;
+
+/// Keys, and the ways to more of them. They are tried for every encrypted partition.
+pub struct Keys {
+    /// How much memory it may take to make a key of a passphrase.
+    pub memory: Bytes,
+    /// The contents of a key file.
+    pub key_file: Option<Secret>,
+    /// A passphrase or recovery key, from the environment.
+    pub given: Option<Secret>,
+    /// A passphrase or recovery key, from the credential `dissect.passphrase`.
+    pub credential: Option<Secret>,
+    /// Who can be asked.
+    pub ask: Option<Box<dyn Ask>>,
+    /// What was typed and has unlocked something; partitions of an image often share it.
+    pub(super) typed: Mutex<Vec<Secret>>,
+}
+
+/// Somebody who may know a passphrase.
+pub trait Ask: Send + Sync {
+    /// Asks; `None` where there is no answer.
+    fn ask(&self, question: &Question) -> io::Result<Option<Secret>>;
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Question {
+    /// A passphrase or recovery key.
+    Passphrase {
+        /// Of which partition.
+        designator: Designator,
+        /// Whether the last answer was wrong.
+        again: bool,
+    },
+}
+
+impl Keys {
+    /// None yet.
+    pub fn new(memory: Bytes) -> Self {
+        Self {
+            memory,
+            key_file: None,
+            given: None,
+            credential: None,
+            ask: None,
+            typed: Mutex::default(),
+        }
+    }
+
+    /// What there is to try.
+    pub fn offers(&self) -> Vec<Offer> {
+        let offers = [
+            (self.key_file.is_some(), Offer::KeyFile),
+            (self.given.is_some(), Offer::Given),
+            (self.credential.is_some(), Offer::Credential),
+            (self.ask.is_some(), Offer::Typed),
+        ];
+        let there = offers.into_iter().filter(|(is, _)| *is);
+        there.map(|(_, offer)| offer).collect()
+    }
+
+    /// Whether a partition may be unlocked without anybody being asked.
+    pub fn are_given(&self) -> bool {
+        self.offers().iter().any(|offer| *offer != Offer::Typed)
+    }
+
+    pub(super) fn remember(&self, typed: &Secret) {
+        let mut known = self.typed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.contains(typed) {
+            known.push(typed.clone());
+        }
+    }
+
+    pub(super) fn remembered(&self) -> Vec<Secret> {
+        let known = self.typed.lock().unwrap_or_else(PoisonError::into_inner);
+        known.clone()
+    }
+}
+
+impl fmt::Debug for Keys {
+    /// Which there are; nothing of what they are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keys({:?})", self.offers())
+    }
+}
+
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Passphrase { designator, again } => {
+                let wrong = if *again { "That does not fit. " } else { "" };
+                write!(f, "{wrong}Passphrase of partition {designator}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_named_and_not_shown() {
+        let mut keys = Keys::new(Bytes::mib(64));
+        assert!(!keys.are_given());
+        keys.given = Some(Secret::new(b"hunter2".to_vec()));
+        keys.key_file = Some(Secret::new(b"hunter3".to_vec()));
+        keys.remember(&Secret::new(b"hunter4".to_vec()));
+        keys.remember(&Secret::new(b"hunter4".to_vec()));
+        assert_eq!(format!("{keys:?}"), "Keys([KeyFile, Given])");
+        assert!(keys.are_given());
+        assert_eq!(keys.remembered().len(), 1);
+    }
+}
