@@ -83,9 +83,5 @@ fn credential() -> Result<Option<Secret>, Failure> {
 fn memory() -> Bytes {
     let info = rustix::system::sysinfo();
     let unit = u64::from(info.mem_unit.max(1));
-    Bytes::new(
-        u64::try_from(info.totalram)
-            .unwrap_or(u64::MAX)
-            .saturating_mul(unit),
-    )
+    Bytes::new(info.totalram.saturating_mul(unit))
 }
