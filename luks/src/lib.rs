@@ -11,6 +11,7 @@ pub mod integrity;
 pub mod key;
 mod secret;
 pub mod tpm2;
+pub mod unlock;
 mod volume_key;
 
 pub use clib::LibraryError;

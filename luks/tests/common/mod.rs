@@ -33,8 +33,41 @@ pub(crate) fn format(size: Bytes) -> Format {
     }
 }
 
+/// The root with the newest systemd and cryptsetup, where that one is to judge.
+fn peer() -> Option<PathBuf> {
+    std::env::var_os("DDI_PEER_ROOT").map(PathBuf::from)
+}
+
+/// A file that cryptsetup can see.
+fn scratch() -> NamedTempFile {
+    match peer() {
+        None => NamedTempFile::new(),
+        Some(root) => NamedTempFile::new_in(root.join("tmp")),
+    }
+    .unwrap()
+}
+
+/// cryptsetup, with a path as it sees it.
+fn cryptsetup() -> Command {
+    match peer() {
+        None => Command::new("cryptsetup"),
+        Some(root) => {
+            let mut command = Command::new("chroot");
+            command.arg(root).arg("cryptsetup");
+            command
+        }
+    }
+}
+
+fn seen(path: &Path) -> PathBuf {
+    match peer().as_deref().map(|root| path.strip_prefix(root)) {
+        Some(Ok(inside)) => Path::new("/").join(inside),
+        _ => path.to_owned(),
+    }
+}
+
 pub(crate) fn zeros(size: Bytes) -> NamedTempFile {
-    let file = NamedTempFile::new().unwrap();
+    let file = scratch();
     file.as_file().set_len(size.get()).unwrap();
     file
 }
@@ -109,7 +142,7 @@ impl Cryptsetup {
     }
 
     pub(crate) fn copy(&self) -> NamedTempFile {
-        let copy = NamedTempFile::new().unwrap();
+        let copy = scratch();
         std::fs::copy(&self.path, copy.path()).unwrap();
         copy
     }
@@ -120,15 +153,58 @@ impl Cryptsetup {
         self.output(&arguments, passphrase).status.success()
     }
 
+    /// Formats the image there is.
+    pub(crate) fn format(&self, passphrase: &str, options: &[&str]) {
+        let arguments = ["luksFormat", "--batch-mode", "--key-file=-"];
+        let output = self.output(&[&arguments[..], options].concat(), passphrase);
+        assert!(output.status.success(), "{options:?}: {}", text(&output));
+    }
+
+    /// Opens the image as a device.
+    pub(crate) fn open(&self, name: &str, passphrase: &str) {
+        let mut child = Command::new("cryptsetup")
+            .args(["open", "--key-file=-"])
+            .args([self.path.as_os_str(), name.as_ref()])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(passphrase.as_bytes()).unwrap();
+        drop(input);
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+    }
+
+    pub(crate) fn close(name: &str) {
+        let output = Command::new("cryptsetup").args(["close", name]).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+    }
+
+    pub(crate) fn status(name: &str) -> String {
+        let output = Command::new("cryptsetup").args(["status", name]).output();
+        String::from_utf8_lossy(&output.unwrap().stdout).into_owned()
+    }
+
+    /// Has a loop device take the size of its file.
+    pub(crate) fn losetup_grow(device: &File) {
+        use std::os::fd::AsRawFd as _;
+        let number = format!("/proc/{}/fd/{}", std::process::id(), device.as_raw_fd());
+        let node = std::fs::read_link(number).unwrap();
+        let status = Command::new("losetup").arg("-c").arg(node).status();
+        assert!(status.unwrap().success());
+    }
+
     pub(crate) fn dump(&self) -> String {
         self.run(&["luksDump"])
     }
 
     /// The volume key, as it tells it.
     pub(crate) fn volume_key(&self, passphrase: &str) -> Vec<u8> {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("key");
-        let option = format!("--volume-key-file={}", file.display());
+        // It makes the file itself.
+        let file = scratch().into_temp_path().to_path_buf();
+        let option = format!("--volume-key-file={}", seen(&file).display());
         let arguments = [
             "luksDump",
             "--dump-volume-key",
@@ -138,7 +214,9 @@ impl Cryptsetup {
         ];
         let output = self.output(&arguments, passphrase);
         assert!(output.status.success(), "{}", text(&output));
-        std::fs::read(file).unwrap()
+        let key = std::fs::read(&file).unwrap();
+        std::fs::remove_file(file).unwrap();
+        key
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> String {
@@ -148,9 +226,9 @@ impl Cryptsetup {
     }
 
     fn output(&self, arguments: &[&str], input: &str) -> Output {
-        let mut child = Command::new("cryptsetup")
+        let mut child = cryptsetup()
             .args(arguments)
-            .arg(&self.path)
+            .arg(seen(&self.path))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
