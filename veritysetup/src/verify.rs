@@ -75,71 +75,112 @@ pub fn verify(
     threads: NonZeroUsize,
 ) -> Result<(), VerifyError> {
     let levels = Levels::new(params)?;
-    let mut checker = Checker {
-        hasher: Hasher::new(params)?,
+    let checker = Checker {
         levels: &levels,
         params,
         hash,
         root,
     };
     for level in (0..levels.levels().len()).rev() {
-        checker.level(level)?;
+        checker.level(level, |bad| Err(checker.error(bad)))?;
     }
-    checker.data(data, threads)
+    checker.data(data, threads, |bad| Err(checker.error(bad)))
 }
 
-struct Checker<'a> {
-    hasher: Hasher,
-    levels: &'a Levels,
-    params: &'a Params,
-    hash: &'a dyn ReadAt,
-    root: &'a RootHash,
+/// Holds blocks against the tree above them, which must have been checked before.
+pub(crate) struct Checker<'a> {
+    pub(crate) levels: &'a Levels,
+    pub(crate) params: &'a Params,
+    pub(crate) hash: &'a dyn ReadAt,
+    pub(crate) root: &'a RootHash,
+}
+
+/// A block that does not match.
+pub(crate) struct Bad {
+    /// Its level in the tree; `None` for data.
+    pub(crate) level: Option<usize>,
+    /// Its index within the level or data.
+    pub(crate) block: u64,
+    /// Where it begins on its device.
+    pub(crate) offset: u64,
+    /// The digest that it should have.
+    pub(crate) expected: Vec<u8>,
+    /// The digest that it has.
+    found: Vec<u8>,
 }
 
 impl<'a> Checker<'a> {
-    /// Checks each block of a level against the level above, which was checked before.
-    fn level(&mut self, index: usize) -> Result<(), VerifyError> {
+    /// Tells of each block of a level that does not match.
+    pub(crate) fn level(
+        &self,
+        index: usize,
+        mut tell: impl FnMut(Bad) -> Result<(), VerifyError>,
+    ) -> Result<(), VerifyError> {
         let level = self.levels.levels()[index];
-        let mut block = vec![0; self.params.hash_block.in_memory()];
+        let hasher = Hasher::new(self.params)?;
+        let mut buffer = vec![0; self.params.hash_block.in_memory()];
         let mut expected = self.digests_above(index);
-        for at in 0..level.blocks {
-            let offset = self.levels.offset(level, at);
+        for block in 0..level.blocks {
+            let offset = self.levels.offset(level, block);
             self.hash
-                .read_exact_at(&mut block, offset)
+                .read_exact_at(&mut buffer, offset)
                 .map_err(|source| VerifyError::Read { offset, source })?;
-            let digest = self.hasher.digest(&block)?;
-            if expected.next()? == digest {
-                continue;
-            }
-            return Err(match index + 1 == self.levels.levels().len() {
-                true => self.wrong_root(digest),
-                false => VerifyError::TreeBlock {
-                    level: index,
-                    block: at,
+            let found = hasher.digest(&buffer)?;
+            let expected = expected.next()?;
+            if expected != found {
+                tell(Bad {
+                    level: Some(index),
+                    block,
                     offset,
-                },
-            });
+                    expected: expected.to_vec(),
+                    found,
+                })?;
+            }
         }
         Ok(())
     }
 
-    fn data(&mut self, data: &dyn ReadAt, threads: NonZeroUsize) -> Result<(), VerifyError> {
+    /// Tells of each block of the data that does not match.
+    pub(crate) fn data(
+        &self,
+        data: &dyn ReadAt,
+        threads: NonZeroUsize,
+        mut tell: impl FnMut(Bad) -> Result<(), VerifyError>,
+    ) -> Result<(), VerifyError> {
         let size = self.params.algorithm.digest_size();
         let mut expected = self.leaf_digests();
         pipeline::run(self.params, data, threads, |Digests { first, bytes }| {
-            for (block, digest) in (first..).zip(bytes.chunks_exact(size)) {
-                if expected.next()? != digest {
-                    return Err(match self.levels.levels().is_empty() {
-                        true => self.wrong_root(digest.to_vec()),
-                        false => VerifyError::DataBlock {
-                            block,
-                            offset: block * self.params.data_block.get(),
-                        },
-                    });
+            for (block, found) in (first..).zip(bytes.chunks_exact(size)) {
+                let expected = expected.next()?;
+                if expected != found {
+                    tell(Bad {
+                        level: None,
+                        block,
+                        offset: block * self.params.data_block.get(),
+                        expected: expected.to_vec(),
+                        found: found.to_vec(),
+                    })?;
                 }
             }
             Ok(())
         })
+    }
+
+    fn error(&self, bad: Bad) -> VerifyError {
+        let Bad { block, offset, .. } = bad;
+        let above = bad.level.map_or(0, |level| level + 1);
+        match bad.level {
+            _ if above == self.levels.levels().len() => VerifyError::RootHash {
+                expected: self.root.clone(),
+                found: RootHash::new(bad.found),
+            },
+            None => VerifyError::DataBlock { block, offset },
+            Some(level) => VerifyError::TreeBlock {
+                level,
+                block,
+                offset,
+            },
+        }
     }
 
     fn leaf_digests(&self) -> Expected<'a> {
@@ -148,13 +189,6 @@ impl<'a> Checker<'a> {
 
     fn digests_above(&self, index: usize) -> Expected<'a> {
         Expected::new(self, self.levels.levels().get(index + 1).copied())
-    }
-
-    fn wrong_root(&self, found: Vec<u8>) -> VerifyError {
-        VerifyError::RootHash {
-            expected: self.root.clone(),
-            found: RootHash::new(found),
-        }
     }
 }
 

@@ -41,10 +41,10 @@ impl Syndromes {
         }
     }
 
-    /// One row for each root.
-    #[cfg(test)]
-    pub(super) fn rows(&self) -> &[Vec<u8>] {
-        &self.rows
+    /// The syndromes of each code word.
+    pub(super) fn words(&self) -> impl Iterator<Item = Vec<u8>> {
+        let width = self.rows.first().map_or(0, Vec::len);
+        (0..width).map(|word| self.rows.iter().map(|row| row[word]).collect())
     }
 }
 
@@ -127,7 +127,7 @@ mod tests {
                 let row = [0, 1, 2].map(|word| parity[word * roots.count() + place]);
                 syndromes.push(&row);
             }
-            assert!(syndromes.rows().iter().flatten().all(|value| *value == 0));
+            assert!(syndromes.words().flatten().all(|value| value == 0));
             assert!(parity.iter().any(|value| *value != 0));
         }
     }

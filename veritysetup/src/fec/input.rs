@@ -13,7 +13,7 @@ pub(super) struct Input<'a> {
 
 /// Where a protected block is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub enum Place {
     /// At this byte of the data.
     Data(u64),
     /// At this byte of the hash device.
@@ -43,6 +43,13 @@ impl<'a> Input<'a> {
             block += self.layout.rounds;
         }
         Ok(())
+    }
+
+    /// The block at a place.
+    pub(super) fn block(&self, place: Place) -> Result<Vec<u8>, ReadError> {
+        let mut bytes = vec![0; usize::try_from(self.layout.block).unwrap_or(0)];
+        self.fill(&mut bytes, place)?;
+        Ok(bytes)
     }
 
     /// Fills `buffer` with the blocks from `first` on.

@@ -3,17 +3,22 @@
 //!
 //! `Params + Roots → Layout`: [`encode`] reads data and tree once and writes parity. Several threads
 //! take some rounds each, which lie together in as many places as a code word has symbols; memory is
-//! bounded. Formats: [`Layout`] for places, the module `code` for the code.
+//! bounded. [`repair`] puts right what the tree shows to be wrong, and believes only what the tree then
+//! confirms. Formats: [`Layout`] for places, the module `code` for the code.
 
 mod code;
+mod decode;
 mod field;
 mod input;
 mod layout;
+mod repair;
 
 use std::io;
 use std::num::NonZeroUsize;
 
+pub use input::Place;
 pub use layout::{Layout, LayoutError, Roots};
+pub use repair::{Outcome, RepairError, Sources, repair};
 
 use crate::io::{ReadAt, WriteAt};
 use crate::pipeline::{self, Buffer};
@@ -106,6 +111,18 @@ struct Rounds {
     parity_offset: u64,
 }
 
+impl Rounds {
+    /// `count` rounds, which make a row that is small enough.
+    fn new(layout: &Layout, first: u64, count: u64) -> Self {
+        let width = usize::try_from(count * layout.block);
+        Self {
+            first,
+            width: width.unwrap_or_else(|_| unreachable!("a row is small")),
+            parity_offset: first * layout.block * u64::from(layout.roots.get()),
+        }
+    }
+}
+
 impl<'a> Chunks<'a> {
     fn new(layout: &'a Layout) -> Self {
         // Many roots need many rows.
@@ -123,11 +140,6 @@ impl<'a> Chunks<'a> {
     fn rounds(&self, chunk: u64) -> Rounds {
         let first = chunk * self.per_chunk;
         let count = (self.layout.rounds - first).min(self.per_chunk);
-        let width = usize::try_from(count * self.layout.block);
-        Rounds {
-            first,
-            width: width.unwrap_or_else(|_| unreachable!("a row is small")),
-            parity_offset: first * self.layout.block * u64::from(self.layout.roots.get()),
-        }
+        Rounds::new(self.layout, first, count)
     }
 }
