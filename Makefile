@@ -5,7 +5,7 @@ DESTDIR ?=
 SECONDS_PER_FUZZ_TARGET ?= 60
 CARGO ?= cargo
 # Names the binary answers to.
-NAMES = systemd-repart systemd-dissect systemd-vpick mount.ddi
+NAMES = systemd-repart systemd-dissect systemd-vpick mount.ddi veritysetup
 # The same, for programs that only units start.
 UNIT_NAMES = systemd-growfs systemd-makefs systemd-validatefs
 

@@ -11,6 +11,9 @@ use crate::exit::{Exit, Failure};
 use crate::ui::{Mode, Ui};
 use crate::verb::Verb;
 
+/// The cryptsetup release whose behaviour is the reference of `veritysetup`.
+const CRYPTSETUP: &str = "2.8.8";
+
 /// The systemd release whose behaviour is the reference.
 const REFERENCE: &str = "systemd 262 (262.1)";
 
@@ -105,11 +108,13 @@ fn usage(error: &clap::Error) -> Exit {
         let text = error.to_string();
         let ddi = text.lines().last().unwrap_or_default();
         let version = if text.starts_with("ddi ") {
-            ddi.to_owned()
+            format!("{ddi}\n")
+        } else if text.starts_with("veritysetup ") {
+            veritysetup_version()
         } else {
-            format!("{REFERENCE}\n{ddi}")
+            format!("{REFERENCE}\n{ddi}\n")
         };
-        return match Ui::new(Mode::Text).print(&format!("{version}\n")) {
+        return match Ui::new(Mode::Text).print(&version) {
             Ok(()) => Exit::Ok,
             Err(_) => Exit::Failure,
         };
@@ -127,14 +132,28 @@ fn start_log() {
     let level = std::env::var("DDI_LOG")
         .ok()
         .or_else(|| std::env::var("SYSTEMD_LOG_LEVEL").ok());
-    let Some(level) = level.filter(|level| matches!(level.as_str(), "debug" | "trace")) else {
-        return;
-    };
+    if let Some(level) = level.filter(|level| matches!(level.as_str(), "debug" | "trace")) {
+        log(&level);
+    }
+}
+
+/// The same, whatever the environment says.
+pub(crate) fn log(level: &str) {
     let filter = tracing_subscriber::EnvFilter::new(level);
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .init();
+        .try_init()
+        // The environment has asked for it before.
+        .unwrap_or_default();
+}
+
+/// What `veritysetup --version` says.
+pub(crate) fn veritysetup_version() -> String {
+    format!(
+        "veritysetup {CRYPTSETUP}\nddi {}\n",
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 #[cfg(test)]

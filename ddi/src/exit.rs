@@ -12,6 +12,12 @@ pub(crate) enum Exit {
     Failure,
     /// Two things that were compared differ (`dissect diff`).
     Different,
+    /// No permission, or data that are not what a root hash stands for (veritysetup: 2).
+    Refused,
+    /// The device is not there, or is no such device (veritysetup: 4).
+    NoDevice,
+    /// The device is in use, or there already (veritysetup: 5).
+    InUse,
     /// The device has no partition table, or one that is not GPT (repart).
     NoLabel,
     /// A command that was run for the user has ended with this.
@@ -23,6 +29,9 @@ impl Exit {
         match self {
             Self::Ok => 0,
             Self::Failure | Self::Different => 1,
+            Self::Refused => 2,
+            Self::NoDevice => 4,
+            Self::InUse => 5,
             Self::NoLabel => 77,
             Self::Command(code) => code,
         }

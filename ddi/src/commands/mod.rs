@@ -14,6 +14,7 @@ mod repart_sign;
 mod repart_view;
 pub(crate) mod tpm2_args;
 mod validatefs;
+mod verity;
 
 use crate::verb::Verb;
 
@@ -32,6 +33,7 @@ pub(crate) const VERBS: &[Verb] = &[
     Verb::new::<makefs::MakefsArgs>("makefs").also("systemd-makefs", "systemd-makefs@.service(8)"),
     Verb::new::<validatefs::ValidatefsArgs>("validatefs")
         .also("systemd-validatefs", "systemd-validatefs@.service(8)"),
+    Verb::new::<verity::Args>("verity").also("veritysetup", "veritysetup(8)"),
     Verb::new::<documents::DocumentsArgs>("documents"),
 ];
 
@@ -40,6 +42,5 @@ pub(crate) const NOT_BUILT: &[&str] = &[
     "systemd-sysext",
     "systemd-confext",
     "systemd-sysupdate",
-    "veritysetup",
     "portablectl",
 ];

@@ -3,6 +3,7 @@
 //! How they come and go is [`blockdev::mapped`]'s. A device that others have made of the same root hash is shared ([`open_shared`]), never one
 //! that checks less.
 
+mod shown;
 mod table;
 
 use std::io;
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 use uuid::Uuid;
 
 pub use blockdev::mapped::{Active, DeviceNumber, Lifetime, close};
+pub use shown::{Shown, ShownCorrection};
 pub use table::{ErrorCorrection, OnCorruption, Strictness, VerityTable};
 
 use crate::params::{ParamsError, RootHash};

@@ -125,6 +125,11 @@ impl Layout {
         Bytes::new(self.rounds * self.block * self.roots.get() as u64)
     }
 
+    /// Where protection ends on the hash device.
+    pub const fn hash_end(&self) -> Bytes {
+        Bytes::new(self.tree_start + (self.blocks - self.data_blocks) * self.block)
+    }
+
     /// How many blocks are protected: what the kernel calls `fec_blocks`.
     pub const fn blocks(&self) -> u64 {
         self.blocks

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroUsize;
 
+use super::code::Syndromes;
 use super::decode::corrections;
 use super::input::{Input, Place};
 use super::layout::Layout;
@@ -275,35 +276,51 @@ impl Workshop<'_> {
         scratch: &mut Scratch,
     ) -> Result<Vec<Tried>, RepairError> {
         self.syndromes(round, scratch)?;
-        // With too many, each byte on its own may still have few enough.
+        let mut tried = Vec::new();
+        for wrong in wrong {
+            tried.push(Tried {
+                place: wrong.place,
+                right: None,
+            });
+        }
         let places: Vec<usize> = wrong.iter().map(|wrong| wrong.symbol).collect();
-        let known = match places.len() <= self.layout.roots.count() {
-            true => places.as_slice(),
-            false => &[],
-        };
+        if places.len() <= self.layout.roots.count() {
+            self.attempt(&places, (wrong, &mut tried), &scratch.syndromes)?;
+        }
+        // With too many, or wrong parity, each byte on its own may still have little that is wrong.
+        self.attempt(&[], (wrong, &mut tried), &scratch.syndromes)?;
+        Ok(tried)
+    }
+
+    /// Tries to put blocks right that are not yet, with those at `known` for wrong in every byte.
+    fn attempt(
+        &self,
+        known: &[usize],
+        (wrong, tried): (&[Wrong], &mut [Tried]),
+        syndromes: &Syndromes,
+    ) -> Result<(), RepairError> {
+        if tried.iter().all(|tried| tried.right.is_some()) {
+            return Ok(());
+        }
         let mut blocks = Vec::new();
         for wrong in wrong {
-            blocks.push(self.input.block(wrong.place)?);
+            blocks.push((self.input.block(wrong.place)?, 0));
         }
-        let mut changed = vec![0; wrong.len()];
-        for (byte, syndromes) in scratch.syndromes.words().enumerate() {
+        for (byte, syndromes) in syndromes.words().enumerate() {
             for found in corrections(&syndromes, known).unwrap_or_default() {
-                if let Some(index) = places.iter().position(|place| *place == found.symbol) {
-                    blocks[index][byte] ^= found.value;
-                    changed[index] += 1;
+                let index = wrong.iter().position(|wrong| wrong.symbol == found.symbol);
+                if let Some((block, changed)) = index.and_then(|index| blocks.get_mut(index)) {
+                    block[byte] ^= found.value;
+                    *changed += 1;
                 }
             }
         }
-        let tried = wrong.iter().zip(blocks).zip(changed);
-        tried
-            .map(|((wrong, block), changed)| {
-                let right = self.hasher.digest(&block)? == wrong.expected;
-                Ok(Tried {
-                    place: wrong.place,
-                    right: right.then_some((block, changed)),
-                })
-            })
-            .collect()
+        for ((wrong, tried), repaired) in wrong.iter().zip(tried).zip(blocks) {
+            if tried.right.is_none() && self.hasher.digest(&repaired.0)? == wrong.expected {
+                tried.right = Some(repaired);
+            }
+        }
+        Ok(())
     }
 
     /// Reads a round with its parity.
