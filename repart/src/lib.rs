@@ -12,6 +12,7 @@ pub mod load;
 pub mod makefs;
 pub mod plan;
 pub mod populate;
+pub mod ranges;
 pub mod report;
 pub mod survey;
 pub mod window;

@@ -18,6 +18,7 @@ use image_specs::guid;
 use image_specs::identity::Seed;
 use image_specs::partition::PartitionType;
 use image_specs::units::{Bytes, Extent, Grain, SectorSize};
+use repart::build::encrypt::Keys;
 use repart::build::job::{Environment, Job};
 use repart::build::session::{Replay, Session, SessionError};
 use repart::build::sign::{KeyHolder, Signing};
@@ -304,6 +305,8 @@ impl Material {
             copy_source: Some(self.0.path().to_owned()),
             discard: true,
             fstab: None,
+            crypttab: None,
+            keys: Keys::default(),
             el_torito: None,
             signing: self.signing(),
         }

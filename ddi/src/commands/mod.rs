@@ -8,6 +8,7 @@ mod makefs;
 mod pick;
 mod repart;
 pub(crate) mod repart_args;
+mod repart_keys;
 mod repart_load;
 mod repart_refusals;
 mod repart_sign;

@@ -17,7 +17,7 @@ use repart::report::Report;
 use uuid::Uuid;
 
 use super::repart_args::{AppendArg, EmptyArg, RepartArgs};
-use super::{repart_load, repart_refusals, repart_sign, repart_view};
+use super::{repart_keys, repart_load, repart_refusals, repart_sign, repart_view};
 use crate::exit::{Exit, Failure};
 use crate::surroundings;
 use crate::ui::progress::Progress;
@@ -43,7 +43,7 @@ fn run(args: &RepartArgs, ui: &Ui) -> Result<Exit, Failure> {
     }
     let node = args.device.clone().filter(|device| !is_none(device));
     let target = node.as_deref().map(|node| open(args, node)).transpose()?;
-    let job = job(args, wanted, target.as_ref())?;
+    let job = job(args, ui, wanted, target.as_ref())?;
     if !args.is_dry_run() {
         repart::definition::unsupported(&job.wanted)
             .map_or(Ok(()), |error| Err(Failure::from(error)))?;
@@ -92,7 +92,7 @@ impl Run<'_> {
         let split = self.args.operation.split.unwrap_or(false);
         self.show_plan(&plan)?;
         let grows = plan.new_disk_size != plan.old_disk_size;
-        let beside = split || self.job.fstab.is_some();
+        let beside = split || self.job.fstab.is_some() || self.job.crypttab.is_some();
         if self.args.is_dry_run() || !(plan.changed || grows || beside) {
             self.ui.note(if plan.changed {
                 "Nothing was changed; run again with --dry-run=no to apply."
@@ -266,7 +266,12 @@ fn open(args: &RepartArgs, node: &Path) -> Result<Target, Failure> {
     Ok(target)
 }
 
-fn job(args: &RepartArgs, wanted: DefinitionSet, target: Option<&Target>) -> Result<Job, Failure> {
+fn job(
+    args: &RepartArgs,
+    ui: &Ui,
+    wanted: DefinitionSet,
+    target: Option<&Target>,
+) -> Result<Job, Failure> {
     let asked = args.operation.sector_size.and_then(SectorSize::new);
     let sector = target.map_or(asked.unwrap_or(SectorSize::S512), |target| {
         target.device().sector_size()
@@ -280,6 +285,7 @@ fn job(args: &RepartArgs, wanted: DefinitionSet, target: Option<&Target>) -> Res
         .copy_source
         .as_ref()
         .or(args.configuration.root.as_ref());
+    let keys = repart_keys::keys(args, &wanted, ui)?;
     Ok(Job {
         options: Options {
             seed: Seed::new(seed(args)?),
@@ -301,7 +307,9 @@ fn job(args: &RepartArgs, wanted: DefinitionSet, target: Option<&Target>) -> Res
             path,
             append: append(args),
         }),
+        crypttab: args.auxiliary.generate_crypttab.clone(),
         el_torito: el_torito(args)?,
+        keys,
         signing: repart_sign::signing(&args.signing)?,
     })
 }

@@ -23,7 +23,6 @@ fn not_yet(args: &RepartArgs) -> Result<(), Failure> {
     let encryption = &args.encryption;
     let configuration = &args.configuration;
     let asked = [
-        (encryption.key_file.is_some(), "--key-file= (encryption)"),
         (
             encryption.tpm2_device.is_some(),
             "--tpm2-device= (encryption)",
@@ -52,10 +51,6 @@ fn not_yet(args: &RepartArgs) -> Result<(), Failure> {
         (
             encryption.tpm2_pcrlock.is_some(),
             "--tpm2-pcrlock= (encryption)",
-        ),
-        (
-            args.auxiliary.generate_crypttab.is_some(),
-            "--generate-crypttab= (encryption)",
         ),
         (configuration.image.is_some(), "--image="),
         (configuration.image_policy.is_some(), "--image-policy="),

@@ -82,9 +82,29 @@ pub(crate) const DEFINITIONS: &[(&str, i32, &str)] = &[
         "error: $/repart.d/10-x.conf:4:1: Encrypt= is not supported yet; remove it or use systemd-repart for this definition",
     ),
     (
-        "Type=root\nEncrypt=key-file\n",
+        "Type=root\nFormat=ext4\nEncrypt=key-file\nKeyFile=$/nowhere\n",
         1,
-        "error: $/repart.d/10-x.conf:3:1: Encrypt= is not supported yet; remove it or use systemd-repart for this definition",
+        "error: $/repart.d/10-x.conf:5:1: cannot read key file $/nowhere: No such file or directory (os error 2)",
+    ),
+    (
+        "Type=root\nKeyFile=$/src\n",
+        1,
+        "error: $/repart.d/10-x.conf:3:1: key file $/src is neither a regular file nor a socket",
+    ),
+    (
+        "Type=root\nFormat=swap\nEncrypt=key-file\nEncryptVolumeKey=mine\n",
+        1,
+        "error: $/repart.d/10-x.conf:5:18: EncryptVolumeKey=\"mine\" is refused: known are random and seed",
+    ),
+    (
+        "Type=root\nFormat=swap\nEncrypt=key-file\n",
+        1,
+        "warning: $/repart.d/10-x.conf names no KeyFile=, so the empty passphrase will unlock its partition\nerror: making the swap file system of 10-x.conf: the contents need 40960 bytes, but only 4096 are there; enlarge SizeMinBytes= or leave files out",
+    ),
+    (
+        "Type=root\nEncryptFreeSpace=no\n",
+        1,
+        "error: $/repart.d/10-x.conf:3:1: EncryptFreeSpace= needs Encrypt=",
     ),
     (
         "Type=root\nBlockDeviceReplace=/dev/sda\n",
@@ -92,9 +112,9 @@ pub(crate) const DEFINITIONS: &[(&str, i32, &str)] = &[
         "error: $/repart.d/10-x.conf:3:1: BlockDeviceReplace= is not supported yet; remove it or use systemd-repart for this definition",
     ),
     (
-        "Type=root\nEncrypt=key-file\nIntegrity=inline\n",
+        "Type=root\nEncrypt=tpm2\nIntegrity=inline\n",
         1,
-        "error: $/repart.d/10-x.conf:3:1: Encrypt= is not supported yet; remove it or use systemd-repart for this definition",
+        "error: $/repart.d/10-x.conf:4:1: Integrity=inline keeps its tags in the protection information of a disk that was formatted for it, so it cannot be built offline; remove the key, or use systemd-repart --offline=no on such a disk",
     ),
     (
         "Type=root\nIntegrity=inline\n",
@@ -528,14 +548,14 @@ pub(crate) const ARGUMENTS: &[(&str, i32, &str)] = &[
         "error: --make-ddi= brings its own definitions; leave out --definitions=",
     ),
     (
-        "--empty=create --size=auto --generate-crypttab=/x new.raw",
+        "--empty=create --size=auto --key-file=nowhere new.raw",
         1,
-        "error: --generate-crypttab= (encryption) is not supported yet\nhint: leave the option out, or use systemd-repart for this run",
+        "error: cannot read key file nowhere: No such file or directory (os error 2)",
     ),
     (
-        "--empty=create --size=auto --key-file=file new.raw",
+        "--empty=create --size=auto --key-file=pipe new.raw",
         1,
-        "error: --key-file= (encryption) is not supported yet\nhint: leave the option out, or use systemd-repart for this run",
+        "error: key file pipe is neither a regular file nor a socket",
     ),
     (
         "--empty=create --size=auto --tpm2-device=auto new.raw",
@@ -555,7 +575,7 @@ pub(crate) const ARGUMENTS: &[(&str, i32, &str)] = &[
     (
         "--empty=create --size=auto --private-key=one.key new.raw",
         1,
-        "error: --private-key= needs its certificate\nhint: pass it with --certificate=",
+        "error: --private-key=one.key needs its certificate\nhint: pass it with --certificate=",
     ),
     (
         "--empty=create --size=auto --private-key=nowhere --certificate=one.crt new.raw",

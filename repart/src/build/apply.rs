@@ -12,6 +12,8 @@ use image_specs::magic::Found;
 use image_specs::units::{Bytes, Extent};
 use veritysetup::{HashAlgorithm, RootHash};
 
+use super::encrypt::{self, EncryptError};
+use super::fill::Filling;
 use super::hash_tree::{self, HashTreeError};
 use super::job::Job;
 use super::sign::SignError;
@@ -19,9 +21,9 @@ use super::sources::BlockSource;
 use super::stage::{Staged, StagedContent};
 use super::steps::Step;
 use super::table::{self, TableError};
-use crate::definition::{Definition, VerityMode};
+use crate::definition::{Definition, Encrypt, VerityMode};
 use crate::plan::{Plan, PlannedPartition};
-use crate::populate::{self, PopulateError};
+use crate::populate::PopulateError;
 
 /// A plan that was carried out, with what was only known on the way.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub struct Applied {
     pub plan: Plan,
     /// Root hashes, by the place in [`Plan::partitions`] of every member of the set.
     pub root_hashes: BTreeMap<usize, RootHash>,
+    /// Hashes of volume keys for crypttab, by the same place.
+    pub key_hashes: BTreeMap<usize, String>,
 }
 
 impl Applied {
@@ -38,6 +42,7 @@ impl Applied {
         Self {
             plan,
             root_hashes: BTreeMap::new(),
+            key_hashes: BTreeMap::new(),
         }
     }
 }
@@ -81,6 +86,8 @@ pub enum StepError {
     #[error(transparent)]
     HashTree(#[from] HashTreeError),
     #[error(transparent)]
+    Encrypt(#[from] EncryptError),
+    #[error(transparent)]
     Sign(#[from] SignError),
     #[error(transparent)]
     BootCatalog(#[from] ElToritoError),
@@ -114,6 +121,7 @@ pub fn apply(
         applied: Applied {
             plan,
             root_hashes: BTreeMap::new(),
+            key_hashes: BTreeMap::new(),
         },
     };
     for step in steps {
@@ -144,8 +152,7 @@ impl<'a> Run<'a> {
                 Ok(())
             }
             Step::Zero(extent) => Ok(self.device.zero(*extent)?),
-            Step::Blocks(index) => self.blocks(*index),
-            Step::FileSystem(index) => self.file_system(*index),
+            Step::Blocks(index) | Step::FileSystem(index) => self.fill(*index),
             Step::HashTree { data, hash } => self.hash_tree(*data, *hash),
             Step::Signature { hash, signature } => self.sign(*hash, *signature),
             Step::BootCatalog { esp } => self.boot_catalog(*esp),
@@ -154,72 +161,21 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn blocks(&mut self, index: usize) -> Result<(), StepError> {
-        let (at, _) = self.definition(index)?;
-        let extent = self.partition(index).extent();
-        if let Some(StagedContent::File { file, size }) = self.materials.staged.get(at) {
-            return Ok(self.device.copy_from(file, 0, extent.start, *size)?);
-        }
-        let source = self
-            .materials
-            .sources
-            .get(&at)
-            .ok_or(StepError::Unprepared)?;
-        let size = source.size.unwrap_or(extent.size).min(extent.size);
-        if source.size.is_none() {
-            return self.stream(source, extent);
-        }
-        let length = source
-            .file
-            .metadata()
-            .map(|metadata| metadata.len())
-            .unwrap_or(u64::MAX);
-        let end = source.offset.saturating_add(size).get();
-        if length < end && length > 0 {
-            return Err(StepError::Shrunk {
-                path: source.path.clone(),
-                expected: end,
-                found: length,
-            });
-        }
-        Ok(self
-            .device
-            .copy_from(&source.file, source.offset.get(), extent.start, size)?)
-    }
-
-    /// A character device has no holes and no size: it fills the partition.
-    fn stream(&mut self, source: &BlockSource, extent: Extent) -> Result<(), StepError> {
-        use std::io::Read;
-        let mut buffer = vec![0; 1 << 20];
-        let mut done = 0;
-        while done < extent.size.get() {
-            let left = usize::try_from(extent.size.get() - done).unwrap_or(usize::MAX);
-            let part = left.min(buffer.len());
-            let chunk = &mut buffer[..part];
-            let failed = |error| DeviceError {
-                action: "read",
-                device: source.path.display().to_string(),
-                offset: done,
-                source: error,
-            };
-            (&source.file).read_exact(chunk).map_err(failed)?;
-            self.device
-                .write_all_at(chunk, extent.start.saturating_add(Bytes::new(done)))?;
-            done += u64::try_from(part).unwrap_or(u64::MAX);
-        }
-        Ok(())
-    }
-
-    fn file_system(&mut self, index: usize) -> Result<(), StepError> {
+    fn fill(&mut self, index: usize) -> Result<(), StepError> {
         let (at, definition) = self.definition(index)?;
-        let extent = self.partition(index).extent();
-        if let Some(StagedContent::File { file, size }) = self.materials.staged.get(at) {
-            return Ok(self.device.copy_from(file, 0, extent.start, *size)?);
+        let filling = Filling {
+            job: self.job,
+            materials: self.materials,
+            at,
+            definition,
+            partition: self.partition(index).clone(),
+        };
+        if definition.encryption.mode == Encrypt::Off {
+            filling.write(self.device, filling.partition.extent())?;
+            return Ok(());
         }
-        let tree = self.materials.trees.get(&at).ok_or(StepError::Unprepared)?;
-        let partition = self.partition(index);
-        let spec = populate::Spec::new(definition, partition, self.job);
-        populate::write(&spec, tree, self.device, extent)?;
+        let hash = encrypt::write(&filling, &self.job.keys, self.device)?;
+        self.applied.key_hashes.insert(index, hash);
         Ok(())
     }
 

@@ -14,6 +14,8 @@ pub enum BesideError {
     Io(#[from] io::Error),
     #[error(transparent)]
     Exists(#[from] crate::fstab::Exists),
+    #[error(transparent)]
+    CrypttabExists(#[from] crate::crypttab::Exists),
     #[error(
         "what is there is not UTF-8 text, so nothing can be added to it; --append-fstab=replace replaces it"
     )]

@@ -26,7 +26,7 @@ pub fn collect(
     job: &Job,
     plan: &Plan,
     index: usize,
-    overlay: Option<&Overlay>,
+    overlays: &[&Overlay],
 ) -> Result<(Tree, Vec<String>), CollectError> {
     let partition = &plan.partitions[index];
     let Some(definition) = partition.definition.map(|at| &job.definitions()[at]) else {
@@ -39,7 +39,7 @@ pub fn collect(
         validate_xattrs(plan, partition, definition),
     );
     let mut collected = collect::collect(&rules)?;
-    if let Some(overlay) = overlay {
+    for overlay in overlays {
         lay_over(&mut collected.tree, &rules, overlay);
     }
     let mut notices: Vec<String> = collected.notices.iter().map(Notice::to_string).collect();

@@ -33,8 +33,12 @@ pub struct Job {
     pub discard: bool,
     /// `--generate-fstab=`.
     pub fstab: Option<Fstab>,
+    /// `--generate-crypttab=`: as given, below the copy source, where there is one.
+    pub crypttab: Option<PathBuf>,
     /// `--el-torito=`, with the names in the catalog.
     pub el_torito: Option<Identifiers>,
+    /// What encrypted partitions are unlocked by.
+    pub keys: super::encrypt::Keys,
     /// What signs root hashes.
     pub signing: super::sign::Signing,
 }

@@ -3,6 +3,8 @@
 pub mod apply;
 pub mod beside;
 pub mod contents;
+pub mod encrypt;
+mod fill;
 pub mod hash_tree;
 pub mod job;
 pub mod session;
@@ -13,4 +15,5 @@ pub mod stage;
 mod staging;
 pub mod steps;
 pub mod table;
+mod tabs;
 pub mod target;

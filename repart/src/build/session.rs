@@ -13,16 +13,17 @@ use uuid::Uuid;
 
 use super::apply::{self, Applied, ApplyError, Materials};
 use super::contents::{self, Overlay};
+use super::encrypt;
 use super::job::Job;
 use super::sign::SignError;
 use super::sources::{BlockSource, SourceError};
 use super::split;
 use super::stage::{self, Staged, StagedContent};
 use super::steps;
+use super::tabs::Tabs;
 use super::target::{Target, TargetError};
-use crate::definition::{CopyBlocks, Definition, VerityMode};
-use crate::fstab::{self, Mountable};
-use crate::plan::{self, CheckError, EmptyMode, Plan, PlanError, SizeMode};
+use crate::definition::{CopyBlocks, Definition, Encrypt, VerityMode};
+use crate::plan::{self, CheckError, EmptyMode, Plan, PlanError, PlannedPartition, SizeMode};
 use crate::populate::PopulateError;
 use crate::survey::{FoundContent, FoundLabel, Survey};
 
@@ -34,7 +35,7 @@ pub struct Session<'a> {
     pub(super) sources: BTreeMap<usize, BlockSource>,
     pub(super) trees: BTreeMap<usize, Tree>,
     pub(super) staged: Staged,
-    overlay: Option<Overlay>,
+    tabs: Option<Tabs>,
     notices: Vec<String>,
 }
 
@@ -71,7 +72,7 @@ pub enum SessionError {
     #[error(transparent)]
     Apply(#[from] ApplyError),
     #[error("cannot write {path}", path = path.display())]
-    Fstab {
+    Tab {
         path: PathBuf,
         source: super::beside::BesideError,
     },
@@ -96,7 +97,7 @@ impl<'a> Session<'a> {
             sources: BTreeMap::new(),
             trees: BTreeMap::new(),
             staged: Staged::default(),
-            overlay: None,
+            tabs: None,
             notices: Vec::new(),
         };
         for (at, definition) in job.definitions().iter().enumerate() {
@@ -211,53 +212,30 @@ impl<'a> Session<'a> {
         if self.trees.contains_key(&at) {
             return Ok(());
         }
-        self.prepare_overlay(plan)?;
+        self.prepare_tabs(plan)?;
         let definition = &self.job.definitions()[at];
-        let (tree, notices) = contents::collect(self.job, plan, index, self.overlay.as_ref())
-            .map_err(|source| SessionError::Collect {
-                file: file_of(definition),
-                source,
+        let (tree, notices) =
+            contents::collect(self.job, plan, index, &self.overlays()).map_err(|source| {
+                SessionError::Collect {
+                    file: file_of(definition),
+                    source,
+                }
             })?;
         self.notices.extend(notices);
         self.trees.insert(at, tree);
         Ok(())
     }
 
-    /// The fstab is part of the images that copy it, before it is written to its place.
-    fn prepare_overlay(&mut self, plan: &Plan) -> Result<(), SessionError> {
-        let Some(wanted) = self.job.fstab.as_ref().filter(|_| self.overlay.is_none()) else {
-            return Ok(());
-        };
-        let mountables: Vec<Mountable<'_>> = plan
-            .listed()
-            .filter_map(|partition| {
-                Some(Mountable {
-                    definition: self.job.definitions().get(partition.definition?)?,
-                    file_system: partition.fs_uuid,
-                    partition: partition.uuid,
-                })
-            })
-            .collect();
-        let Some(section) = fstab::section(&mountables) else {
-            return Ok(());
-        };
-        let place = self.beside(&wanted.path);
-        let failed = |source| SessionError::Fstab {
-            path: place.clone(),
-            source,
-        };
-        let existing = super::beside::read(&place).map_err(failed)?;
-        let text = fstab::merge(&section, existing.as_deref(), wanted.append)
-            .map_err(|exists| failed(exists.into()))?;
-        self.overlay = Some(Overlay {
-            path: wanted.path.clone(),
-            text,
-        });
+    /// The tabs are part of the images that copy them, before they are written to their places.
+    fn prepare_tabs(&mut self, plan: &Plan) -> Result<(), SessionError> {
+        if self.tabs.is_none() {
+            self.tabs = Some(Tabs::new(self.job, plan)?);
+        }
         Ok(())
     }
 
-    fn beside(&self, path: &Path) -> PathBuf {
-        super::sources::below(self.job.copy_source.as_deref(), path)
+    fn overlays(&self) -> Vec<&Overlay> {
+        self.tabs.iter().flat_map(Tabs::overlays).collect()
     }
 
     /// Carries the plan out and, last, gives a new image its name and writes the files beside it.
@@ -269,7 +247,7 @@ impl<'a> Session<'a> {
     ) -> Result<Applied, SessionError> {
         self.require_signatures(&plan)?;
         self.fill(&plan)?;
-        self.prepare_overlay(&plan)?;
+        self.prepare_tabs(&plan)?;
         let placed = self.keep_in_place(&plan)?;
         self.require_space(&plan)?;
         let job = self.job;
@@ -291,10 +269,8 @@ impl<'a> Session<'a> {
             split::write(&artifacts, target.device())?;
         }
         target.finish()?;
-        if let (Some(wanted), Some(overlay)) = (&job.fstab, &self.overlay) {
-            let path = self.beside(&wanted.path);
-            super::beside::write(&path, &overlay.text)
-                .map_err(|source| SessionError::Fstab { path, source })?;
+        if let Some(tabs) = &self.tabs {
+            tabs.write(job, &applied)?;
         }
         Ok(applied)
     }
@@ -334,7 +310,7 @@ impl<'a> Session<'a> {
             .partitions
             .iter()
             .filter(|partition| partition.is_to_write())
-            .filter_map(|partition| Some(self.bytes_to_write(partition.definition?)))
+            .filter_map(|partition| Some(self.bytes_to_write(partition.definition?, partition)))
             .fold(Bytes::ZERO, Bytes::saturating_add);
         let folder = target
             .path()
@@ -344,7 +320,18 @@ impl<'a> Session<'a> {
     }
 
     /// What filling a partition takes of the target's file system; holes take nothing.
-    fn bytes_to_write(&self, definition: usize) -> Bytes {
+    fn bytes_to_write(&self, definition: usize, partition: &PlannedPartition) -> Bytes {
+        let contents = self.bytes_of_contents(definition);
+        let encryption = &self.job.definitions()[definition].encryption;
+        match encryption.mode {
+            Encrypt::Off => contents,
+            _ if contents.is_zero() => contents,
+            _ if !encrypt::keeps_holes(encryption) => partition.new_size,
+            _ => contents.saturating_add(luks::DATA_OFFSET),
+        }
+    }
+
+    fn bytes_of_contents(&self, definition: usize) -> Bytes {
         match (
             self.staged.get(definition),
             self.sources.get(&definition),

@@ -5,7 +5,7 @@ use image_specs::units::{Bytes, Extent};
 use super::hash_tree;
 use super::session::{Replay, Session, SessionError, file_of, place};
 use super::stage::{self, StagedContent};
-use crate::definition::{Definition, Minimize, VerityMode};
+use crate::definition::{Definition, Encrypt, Minimize, VerityMode};
 use crate::plan::Plan;
 use crate::populate::{self, Spec};
 
@@ -64,7 +64,10 @@ impl Session<'_> {
             populate::Sizing::Known(size) => StagedContent::Sized(Bytes::new(size)),
             populate::Sizing::ByBuilding { at_most } => {
                 let likely = self.likely_offset(at, Bytes::new(at_most), random);
-                let target = self.target.as_mut().filter(|target| target.is_new());
+                // What will be encrypted must not lie in the image before.
+                let plain = definition.encryption.mode == Encrypt::Off;
+                let target = self.target.as_mut();
+                let target = target.filter(|target| plain && target.is_new());
                 match (likely, target) {
                     (Some(offset), Some(target)) => {
                         let device = target.device_mut();

@@ -8,16 +8,19 @@ enum Fate {
     Applied(&'static str),
     /// Applying stops and names the key.
     Refused,
-    /// Means something with `Encrypt=` only, which is refused.
-    WithEncryption,
 }
-use Fate::{Applied, Refused, WithEncryption};
+use Fate::{Applied, Refused};
 
 /// Key, lines that it needs beside it, a value, fate. Without a value, other tests have it.
 const FATES: &[(Key, &str, Option<&str>, Fate)] = &[
     (Key::Type, "", Some("srv"), Applied("plan, table")),
     (Key::Label, "", Some("x"), Applied("plan::label")),
-    (Key::VolumeLabel, "", Some("x"), WithEncryption),
+    (
+        Key::VolumeLabel,
+        "Encrypt=yes",
+        Some("x"),
+        Applied("build::encrypt"),
+    ),
     (Key::UUID, "", Some("null"), Applied("plan::identity")),
     (Key::Priority, "", Some("5"), Applied("plan: drops")),
     (
@@ -120,15 +123,45 @@ const FATES: &[(Key, &str, Option<&str>, Fate)] = &[
         Some("x"),
         Applied("build: split artifacts"),
     ),
-    (Key::Encrypt, "", Some("yes"), Refused),
-    (Key::KeyFile, "", None, WithEncryption),
-    (Key::TPM2PCRs, "", Some("7"), WithEncryption),
-    (Key::EncryptKDF, "", Some("minimal"), WithEncryption),
-    (Key::Discard, "", Some("no"), WithEncryption),
-    (Key::Integrity, "", None, Refused),
-    (Key::IntegrityAlgorithm, "", None, WithEncryption),
-    (Key::VolumeName, "", None, WithEncryption),
-    (Key::EncryptedVolume, "", Some("x"), WithEncryption),
+    (
+        Key::Encrypt,
+        "",
+        Some("yes"),
+        Applied("build::encrypt; plan: space"),
+    ),
+    (
+        Key::KeyFile,
+        "Encrypt=yes",
+        None,
+        Applied("the binary: keys"),
+    ),
+    (
+        Key::TPM2PCRs,
+        "Encrypt=yes",
+        Some("7"),
+        Applied("build::encrypt"),
+    ),
+    (
+        Key::EncryptKDF,
+        "Encrypt=yes",
+        Some("minimal"),
+        Applied("build::encrypt"),
+    ),
+    (
+        Key::Discard,
+        "Encrypt=yes",
+        Some("no"),
+        Applied("build::encrypt"),
+    ),
+    (Key::Integrity, "Encrypt=yes", Some("inline"), Refused),
+    (Key::IntegrityAlgorithm, "", None, Refused),
+    (Key::VolumeName, "", None, Refused),
+    (
+        Key::EncryptedVolume,
+        "Encrypt=yes",
+        Some("x"),
+        Applied("crypttab"),
+    ),
     (
         Key::Verity,
         "",
@@ -156,8 +189,18 @@ const FATES: &[(Key, &str, Option<&str>, Fate)] = &[
     ),
     (Key::VeritySalt, "", None, Applied("build::hash_tree")),
     (Key::VerityHashType, "", None, Applied("build::hash_tree")),
-    (Key::EncryptVolumeKey, "", Some("seed"), WithEncryption),
-    (Key::EncryptFreeSpace, "", Some("yes"), WithEncryption),
+    (
+        Key::EncryptVolumeKey,
+        "Encrypt=yes",
+        Some("seed"),
+        Applied("build::encrypt"),
+    ),
+    (
+        Key::EncryptFreeSpace,
+        "Encrypt=yes",
+        Some("yes"),
+        Applied("build::encrypt"),
+    ),
     (Key::Flags, "", Some("0x4000000000000000"), Applied("table")),
     (Key::NoAuto, "", Some("yes"), Applied("table")),
     (Key::ReadOnly, "", Some("yes"), Applied("table")),
@@ -178,11 +221,7 @@ fn every_key_is_applied_or_refused() {
     assert_eq!(keys, all);
     for (key, beside, value, fate) in FATES {
         let Some(value) = value else { continue };
-        let encrypt = match fate {
-            WithEncryption => "Encrypt=yes",
-            _ => "",
-        };
-        let without = format!("Type=home; {beside}; {encrypt}");
+        let without = format!("Type=home; {beside}");
         let with = format!("{without}; {key}{value}");
         let [mut without, mut with] = [without, with].map(|lines| {
             let set = read_all(&[&lines]);
@@ -192,7 +231,6 @@ fn every_key_is_applied_or_refused() {
         match fate {
             Applied(place) => assert_eq!(refused, None, "{key} {place}"),
             Refused => assert!(refused.unwrap().contains(&key.to_string()), "{key}"),
-            WithEncryption => assert!(refused.unwrap().contains("Encrypt="), "{key}"),
         }
         for set in [&mut without, &mut with] {
             set.definitions[0].origin = Origin::default();

@@ -127,6 +127,11 @@ pub enum Problem {
         /// The source that has the option.
         path: String,
     },
+    /// Tags that only a disk holds.
+    #[error(
+        "Integrity=inline keeps its tags in the protection information of a disk that was formatted for it, so it cannot be built offline; remove the key, or use systemd-repart --offline=no on such a disk"
+    )]
+    InlineIntegrity,
     /// What this version cannot do yet.
     #[error("{key} is not supported yet; remove it or use systemd-repart for this definition")]
     NotSupportedYet {

@@ -2,14 +2,17 @@
 
 use super::{DefinitionSet, Diagnostic, Encrypt, Key, Problem};
 
-/// The first key of the set that cannot be applied yet: encryption, inline integrity, moving a
-/// mounted file system, copying fs-verity along. `None` where all can be.
+/// The first key of the set that cannot be applied: keys in a TPM, inline integrity, moving a mounted
+/// file system, copying fs-verity along. `None` where all can be.
 pub fn unsupported(set: &DefinitionSet) -> Option<Diagnostic> {
     set.definitions.iter().find_map(|definition| {
         let encryption = &definition.encryption;
+        if encryption.inline_integrity {
+            return Some(definition.diagnostic(Key::Integrity, Problem::InlineIntegrity));
+        }
+        let with_tpm2 = matches!(encryption.mode, Encrypt::Tpm2 | Encrypt::KeyFileAndTpm2);
         let keys = [
-            (Key::Encrypt, encryption.mode != Encrypt::Off),
-            (Key::Integrity, encryption.inline_integrity),
+            (Key::Encrypt, with_tpm2),
             (
                 Key::BlockDeviceReplace,
                 definition.block_device_replace.is_some(),

@@ -4,6 +4,7 @@ pub mod btrfs;
 mod bytes;
 pub mod erofs;
 pub mod ext4;
+pub mod free;
 pub mod mkfs;
 mod stream;
 pub mod swap;

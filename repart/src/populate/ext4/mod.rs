@@ -9,6 +9,7 @@ mod bytes;
 mod checksum;
 mod directory;
 mod fill;
+mod free;
 mod inode;
 mod mapping;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use uuid::Uuid;
 
 use super::stream::length;
 use crate::window::Window;
+pub use free::free;
 
 /// A target whose bytes can be read back.
 pub trait Disk: WriteAt {

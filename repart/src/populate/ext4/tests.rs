@@ -179,6 +179,37 @@ fn every_version_passes_the_check() {
     }
 }
 
+/// What is said to be free can be anything.
+#[test]
+fn nothing_depends_on_what_is_free() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("image");
+    for (tool, size, options) in [
+        (Tool::MkfsExt4, 48 << 20, &[][..]),
+        (Tool::MkfsExt4, 600 << 20, &[][..]),
+        (Tool::MkfsExt4, 300 << 20, &["-O", "^flex_bg"][..]),
+        (Tool::MkfsExt2, 300 << 20, &[][..]),
+        (Tool::MkfsExt3, 48 << 20, &["-b", "1024"][..]),
+    ] {
+        let mut tree = Tree::new(metadata());
+        let bytes: Vec<u8> = (0u8..=250).cycle().take(300_000).collect();
+        let content = Kind::File(Content::from_bytes(bytes));
+        add(&mut tree, InodeId::ROOT, b"file300000", content);
+        build(&path, &tool, &tree, size, options);
+        let before = ask(&path, "dump file300000 /dev/stdout");
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        let free = free(&Target(file.try_clone().unwrap(), size)).unwrap();
+        let total: u64 = free.iter().map(|range| range.end - range.start).sum();
+        assert!(total > size / 3, "{total} of {size}");
+        for range in free {
+            let garbage = vec![0xa5; usize::try_from(range.end - range.start).unwrap()];
+            file.write_all_at(&garbage, range.start).unwrap();
+        }
+        check(&path);
+        assert_eq!(ask(&path, "dump file300000 /dev/stdout"), before);
+    }
+}
+
 #[test]
 fn metadata_arrive() {
     let folder = tempfile::tempdir().unwrap();

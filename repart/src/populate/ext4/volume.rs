@@ -203,6 +203,15 @@ impl Volume {
         put32(&mut self.superblock, 0x64, features);
     }
 
+    /// The first block of each group, and which of its blocks are in use.
+    pub(super) fn bitmaps(&self) -> impl Iterator<Item = (u64, impl Iterator<Item = bool>)> {
+        self.groups.iter().enumerate().map(|(index, group)| {
+            let size = to_usize(self.geometry.group_size(index));
+            let used = (0..size).map(|bit| is_set(&group.blocks, bit));
+            (self.geometry.group_start(index), used)
+        })
+    }
+
     /// Writes bitmaps, descriptors and superblock.
     pub(super) fn close(mut self, disk: &mut dyn Disk) -> Result<(), WriteError> {
         let geometry = &self.geometry;

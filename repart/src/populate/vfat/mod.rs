@@ -10,6 +10,7 @@
 
 mod boot;
 mod directory;
+mod free;
 mod geometry;
 mod layout;
 mod names;
@@ -18,6 +19,7 @@ mod parameters;
 
 use filetree::{Content, Tree, WriteAt, WriteError, Writer};
 
+pub use free::free;
 use geometry::Geometry;
 use layout::{Layout, Node};
 pub use options::OptionError;

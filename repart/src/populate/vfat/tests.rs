@@ -117,6 +117,7 @@ fn fsck_and_mtools_accept_what_was_written() {
     let tree = sample();
     for (width, sector, size) in CASES {
         let image = image(&tree, parameters(width, sector), size).unwrap();
+        spoil_free_space(image.as_file(), size);
         let check = Command::new("/usr/sbin/fsck.vfat")
             .args(["-n", "-v"])
             .arg(image.path())
@@ -144,6 +145,19 @@ fn fsck_and_mtools_accept_what_was_written() {
             "FAT{width} {sector}: {copied:?}"
         );
         compare(&tree, out.path(), &format!("FAT{width} {sector}"));
+    }
+}
+
+/// What is said to be free can be anything.
+fn spoil_free_space(file: &std::fs::File, size: u64) {
+    use std::os::unix::fs::FileExt;
+    let free = free(&|buffer, offset| file.read_exact_at(buffer, offset));
+    let free = free.unwrap().unwrap();
+    let total: u64 = free.iter().map(|range| range.end - range.start).sum();
+    assert!(total > size / 4, "{total} of {size}");
+    for range in free {
+        let garbage = vec![0xa5; usize::try_from(range.end - range.start).unwrap()];
+        file.write_all_at(&garbage, range.start).unwrap();
     }
 }
 
