@@ -1,7 +1,7 @@
 //! Signed PCR policies: the JSON text that systemd-measure writes (`.pcrsig`, `tpm2-pcr-signature.json`).
 //!
 //! For each bank a list of policies, each with its PCRs, the digest of the policy, the SHA-256 of the
-//! signer's public key (DER) and the signature. Pure.
+//! signer's public key (PKCS#1) and the signature. Pure.
 
 use serde_json::{Map, Value};
 

@@ -12,13 +12,16 @@ use super::{Bank, PcrSet};
 /// The token's `type`.
 pub const TYPE: &str = "systemd-tpm2";
 
+/// The most bytes of a token's text: more than a LUKS2 header has room for.
+pub const MAX_SIZE: usize = 4 * 1024 * 1024;
+
 /// The most shards of one secret: a signed policy and a pcrlock policy.
 pub const MAX_SHARDS: usize = 2;
 /// The most bytes of one sealed blob.
 const MAX_BLOB: usize = 16 * 1024;
 const MAX_KEY: usize = 64 * 1024;
 const MAX_SMALL: usize = 4 * 1024;
-const MAX_REFERENCE: usize = 64;
+const MAX_REFERENCE: usize = 1024;
 
 /// The kind of the primary key that seals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,6 +110,14 @@ pub enum TokenError {
 }
 
 impl Token {
+    /// Reads a token from JSON text.
+    pub fn parse(text: &[u8]) -> Result<Option<Self>, TokenError> {
+        if text.len() > MAX_SIZE {
+            return Err(TokenError::NoObject);
+        }
+        Self::from_json(&serde_json::from_slice(text).map_err(|_| TokenError::NoObject)?)
+    }
+
     /// Reads a token; `Ok(None)` means that it is one of another type.
     pub fn from_json(token: &Value) -> Result<Option<Self>, TokenError> {
         let map = token.as_object().ok_or(TokenError::NoObject)?;
@@ -232,7 +243,7 @@ fn signed(get: &Fields<'_>) -> Result<Option<SignedPcrs>, TokenError> {
     let public_key = get.base64("tpm2_pubkey", MAX_KEY)?;
     let reference = get.text("tpm2_pubkey_ref")?.unwrap_or_default();
     if reference.len() > MAX_REFERENCE {
-        return Err(FieldError("tpm2_pubkey_ref", "longer than 64 bytes").into());
+        return Err(FieldError("tpm2_pubkey_ref", "longer than 1024 bytes").into());
     }
     match (pcrs.filter(|pcrs| !pcrs.is_empty()), public_key) {
         (None, None) if reference.is_empty() => Ok(None),

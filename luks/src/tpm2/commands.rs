@@ -369,6 +369,11 @@ impl Tpm {
         self.policy("take one of several policies", 0x171, session, parameters)
     }
 
+    /// Forgets the policy of the session.
+    pub(super) fn policy_restart(&mut self, session: &Session) -> Result<(), TpmError> {
+        self.policy("begin a policy anew", 0x180, session, Vec::new())
+    }
+
     pub(super) fn policy_auth_value(&mut self, session: &Session) -> Result<(), TpmError> {
         self.policy("take a PIN into a policy", 0x16b, session, Vec::new())
     }

@@ -248,6 +248,7 @@ impl Work<'_> {
             means: Means {
                 bank: token.bank.unwrap_or(Bank::Sha256),
                 signatures: None,
+                older: false,
             },
             auth: &self.pin.auth,
         };

@@ -5,7 +5,7 @@
 //! secret is cut in two, and each half has its own.
 
 use image_specs::tpm2::pcrlock::Step;
-use image_specs::tpm2::policy::signed_message;
+use image_specs::tpm2::policy::{reference_bytes, signed_message};
 use image_specs::tpm2::signature::Wanted;
 use image_specs::tpm2::token::SignedPcrs;
 use image_specs::tpm2::{Bank, PcrSet, PcrSignatures, Pcrlock, PolicyDigest};
@@ -53,7 +53,7 @@ impl<'a> Conditions<'a> {
         let mut digest = PolicyDigest::default();
         if let Some(signed) = self.signed {
             let key = Signer::parse(&signed.public_key)?.public.name()?;
-            digest = PolicyDigest::authorize(&key, signed.reference.as_bytes());
+            digest = PolicyDigest::authorize(&key, &signed.reference);
         }
         if let Some(lock) = self.pcrlock {
             digest = digest.authorize_nv(&lock.nv_name());
@@ -71,9 +71,12 @@ impl<'a> Conditions<'a> {
 }
 
 /// What is needed to live through a policy.
+#[derive(Clone, Copy)]
 pub(super) struct Means<'a> {
     pub(super) bank: Bank,
     pub(super) signatures: Option<&'a PcrSignatures>,
+    /// Whether the signer is told to the TPM as older versions of systemd did.
+    pub(super) older: bool,
 }
 
 /// Brings a session to the digest of the conditions.
@@ -115,17 +118,22 @@ fn authorize(
         policy: &policy.0,
         reference: &signed.reference,
     })?;
-    let reference = signed.reference.as_bytes();
-    let digest = sha256(&[&signed_message(&policy, reference)]);
+    let digest = sha256(&[&signed_message(&policy, &signed.reference)]);
     let mark = tpm.mark();
-    let key = tpm.load_external(&signer.public)?;
+    let public = if means.older {
+        &signer.older
+    } else {
+        &signer.public
+    };
+    let key = tpm.load_external(public)?;
     let ticket = tpm.verify_signature(&key, &digest, &found.signature);
     tpm.forget(mark);
     let ticket = ticket.map_err(|error| match error.code() {
         Some(ResponseCode::SIGNATURE) => Tpm2Error::BadSignature,
         _ => error.into(),
     })?;
-    Ok(tpm.policy_authorize(session, [&policy.0, reference, &key.name], &ticket)?)
+    let reference = reference_bytes(&signed.reference);
+    Ok(tpm.policy_authorize(session, [&policy.0, &reference, &key.name], &ticket)?)
 }
 
 fn authorize_nv(tpm: &mut Tpm, session: &Session, lock: &Pcrlock) -> Result<(), Tpm2Error> {

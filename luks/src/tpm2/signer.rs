@@ -22,41 +22,48 @@ pub enum SignerError {
 pub(super) struct Signer {
     /// As a TPM knows it.
     pub(super) public: Public,
-    /// SHA-256 of its DER form.
+    /// As systemd 255 told it to the TPM, which gives it another name: with the usual exponent as 0.
+    pub(super) older: Public,
+    /// SHA-256 of its PKCS#1 form.
     pub(super) fingerprint: [u8; 32],
 }
 
 impl Signer {
     pub(super) fn parse(pem: &[u8]) -> Result<Self, SignerError> {
         let key = PKey::public_key_from_pem(pem).map_err(SignerError::Pem)?;
-        let der = key.public_key_to_der().map_err(SignerError::Pem)?;
         let rsa = key.rsa().map_err(|_| SignerError::NoRsa)?;
+        let der = rsa.public_key_to_der_pkcs1().map_err(SignerError::Pem)?;
         let modulus = rsa.n().to_vec();
         let bits = u16::try_from(modulus.len() * 8).map_err(|_| SignerError::NoRsa)?;
         if !(1024..=4096).contains(&bits) {
             return Err(SignerError::NoRsa);
         }
-        Ok(Self {
-            public: Public::signer(Kind::Rsa {
+        let exponent = exponent(&rsa.e().to_vec())?;
+        let described = |exponent| {
+            Public::signer(Kind::Rsa {
                 aes: None,
                 bits,
-                exponent: exponent(&rsa.e().to_vec())?,
-                modulus,
-            }),
+                exponent,
+                modulus: modulus.clone(),
+            })
+        };
+        Ok(Self {
+            older: described(if exponent == USUAL { 0 } else { exponent }),
+            public: described(exponent),
             fingerprint: sha256(&[&der]),
         })
     }
 }
 
-/// The exponent as TPMs write it: 0 for the usual one.
+const USUAL: u32 = 65537;
+
 fn exponent(bytes: &[u8]) -> Result<u32, SignerError> {
     if bytes.len() > 4 {
         return Err(SignerError::NoRsa);
     }
-    let number = bytes
+    Ok(bytes
         .iter()
-        .fold(0, |all, byte| all << 8 | u32::from(*byte));
-    Ok(if number == 65537 { 0 } else { number })
+        .fold(0, |all, byte| all << 8 | u32::from(*byte)))
 }
 
 #[cfg(test)]
@@ -70,10 +77,12 @@ mod tests {
     fn rsa_keys_sign_and_others_do_not() {
         let rsa = Rsa::generate(2048).unwrap().public_key_to_pem().unwrap();
         let signer = Signer::parse(&rsa).unwrap();
-        let Kind::Rsa { bits, exponent, .. } = signer.public.kind else {
-            panic!()
-        };
-        assert_eq!((bits, exponent), (2048, 0));
+        for (public, wanted) in [(signer.public, 65537), (signer.older, 0)] {
+            let Kind::Rsa { bits, exponent, .. } = public.kind else {
+                panic!()
+            };
+            assert_eq!((bits, exponent), (2048, wanted));
+        }
         let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
         let ec = EcKey::generate(&group)
             .unwrap()

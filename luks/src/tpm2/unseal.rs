@@ -61,6 +61,7 @@ pub fn unseal(
         means: Means {
             bank,
             signatures: unsealing.signatures,
+            older: false,
         },
         auth: &pin.auth,
     }
@@ -241,8 +242,7 @@ impl Release<'_> {
         (conditions, policy): (&Conditions<'_>, [u8; 32]),
         [session, hide]: [&mut Session; 2],
     ) -> Result<Zeroizing<Vec<u8>>, Tpm2Error> {
-        let reached = satisfy(tpm, session, conditions, &self.means)?;
-        if reached.0 != policy {
+        if !self.reaches(tpm, session, conditions, policy)? {
             return Err(match conditions.pcrs.is_empty() {
                 true => Tpm2Error::Policy,
                 false => Tpm2Error::Pcrs(conditions.pcrs, self.means.bank),
@@ -255,6 +255,28 @@ impl Release<'_> {
         };
         tpm.unseal(object, used, hide)
             .map_err(|error| self.refused(tpm, conditions, error))
+    }
+
+    /// Brings the session to the policy's digest, if that is possible.
+    fn reaches(
+        &self,
+        tpm: &mut Tpm,
+        session: &Session,
+        conditions: &Conditions<'_>,
+        policy: [u8; 32],
+    ) -> Result<bool, Tpm2Error> {
+        if satisfy(tpm, session, conditions, &self.means)?.0 == policy {
+            return Ok(true);
+        }
+        if conditions.signed.is_none() {
+            return Ok(false);
+        }
+        tpm.policy_restart(session)?;
+        let older = Means {
+            older: true,
+            ..self.means
+        };
+        Ok(satisfy(tpm, session, conditions, &older)?.0 == policy)
     }
 
     fn refused(&self, tpm: &mut Tpm, conditions: &Conditions<'_>, error: TpmError) -> Tpm2Error {

@@ -73,7 +73,7 @@ fn what_a_field_may_not_be_is_refused() {
         ("tpm2_pubkey_pcrs", json!([11])),
         ("tpm2_pubkey", json!("AAAA")),
         ("tpm2_pubkey_ref", json!("initrd")),
-        ("tpm2_pubkey_ref", json!("x".repeat(65))),
+        ("tpm2_pubkey_ref", json!("x".repeat(1025))),
         ("tpm2_argon2id_memcost", json!(-1)),
         ("tpm2_argon2id_iterations", json!(1_u64 << 32)),
         ("tpm2_argon2id_lanes", json!(null)),

@@ -1,0 +1,438 @@
+//! systemd-cryptenroll's TPM2 tokens and ours, each opened by the other, on one software TPM.
+//!
+//! Needs root, and the newest systemd in the folder that `DDI_PEER_ROOT` names: `make peer-test`.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use image_specs::tpm2::policy::signed_message;
+use image_specs::tpm2::token::{Argon2id, SignedPcrs};
+use image_specs::tpm2::{Bank, PcrSet, PcrSignatures, Pcrlock, PolicyDigest, Token};
+use luks::Secret;
+use luks::tpm2::{Device, Enrollment, Entropy, Pin, PinCost, Sealer, Unsealing, enroll, unseal};
+use openssl::hash::MessageDigest;
+use openssl::pkey::{PKey, Private};
+use openssl::rsa::Rsa;
+use openssl::sign::Signer;
+use serde_json::{Value, json};
+use testimages::swtpm::Swtpm;
+
+const PIN: &str = "geheim";
+const IGNORED: &str = "needs root and the newest systemd";
+
+/// What a key is sealed to; the same words for both sides.
+#[derive(Clone, Copy, Default)]
+struct Case {
+    name: &'static str,
+    pcrs: &'static str,
+    pin: Option<Cost>,
+    signed: Option<&'static str>,
+    pcrlock: bool,
+    offline: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Cost {
+    Pbkdf2,
+    Argon2id,
+}
+
+const NOTHING: Case = Case {
+    name: "TPM only",
+    pcrs: "",
+    pin: None,
+    signed: None,
+    pcrlock: false,
+    offline: false,
+};
+
+const CASES: &[Case] = &[
+    NOTHING,
+    Case {
+        name: "PCRs",
+        pcrs: "7+11",
+        ..NOTHING
+    },
+    Case {
+        name: "PCRs of SHA-1",
+        pcrs: "0+7:sha1",
+        ..NOTHING
+    },
+    Case {
+        name: "PIN by Argon2id",
+        pcrs: "7",
+        pin: Some(Cost::Argon2id),
+        ..NOTHING
+    },
+    Case {
+        name: "PIN by PBKDF2",
+        pin: Some(Cost::Pbkdf2),
+        ..NOTHING
+    },
+    Case {
+        name: "signed PCRs",
+        signed: Some(""),
+        ..NOTHING
+    },
+    Case {
+        name: "signed PCRs with reference",
+        signed: Some("initrd"),
+        ..NOTHING
+    },
+    Case {
+        name: "signed PCRs, PCRs and PIN",
+        pcrs: "7",
+        pin: Some(Cost::Argon2id),
+        signed: Some(""),
+        ..NOTHING
+    },
+    Case {
+        name: "pcrlock",
+        pcrlock: true,
+        ..NOTHING
+    },
+    Case {
+        name: "pcrlock and PIN",
+        pcrlock: true,
+        pin: Some(Cost::Argon2id),
+        ..NOTHING
+    },
+    Case {
+        name: "pcrlock and signed PCRs",
+        pcrlock: true,
+        signed: Some(""),
+        ..NOTHING
+    },
+    Case {
+        name: "pcrlock, signed PCRs, PCRs and PIN",
+        pcrlock: true,
+        signed: Some("initrd"),
+        pcrs: "7",
+        pin: Some(Cost::Argon2id),
+        ..NOTHING
+    },
+    Case {
+        name: "public key of the TPM",
+        offline: true,
+        ..NOTHING
+    },
+    Case {
+        name: "public key of the TPM, PCRs, signed PCRs and PIN",
+        offline: true,
+        pcrs: "7:sha256=0000000000000000000000000000000000000000000000000000000000000000",
+        signed: Some(""),
+        pin: Some(Cost::Argon2id),
+        ..NOTHING
+    },
+];
+
+/// A folder in the peer's root, with a TPM, a key that signs and a pcrlock policy.
+struct Bench {
+    root: PathBuf,
+    folder: tempfile::TempDir,
+    tpm: Swtpm,
+    signer: PKey<Private>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let root = PathBuf::from(std::env::var_os("DDI_PEER_ROOT").expect(IGNORED));
+        let folder = tempfile::tempdir_in(root.join("var/tmp")).unwrap();
+        let signer = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+        let bench = Self {
+            root,
+            folder,
+            tpm: Swtpm::start(),
+            signer,
+        };
+        bench.write("key", b"passphrase");
+        bench.write("pub.pem", &bench.signer.public_key_to_pem().unwrap());
+        bench.sign();
+        bench.lock();
+        // The TPM is as it is after the boot: the second of the predicted values.
+        bench.tpm.tool("tpm2_pcrextend 16:sha256=2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
+        let key = bench.path("srk.pub");
+        bench.tpm.tool(&format!(
+            "tpm2_readpublic -c 0x81000001 -o {}",
+            key.display()
+        ));
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.path(name), bytes).unwrap();
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    fn device(&self) -> Device {
+        self.tpm.device().parse().unwrap()
+    }
+
+    /// Signatures for PCR 11 with zeros, without a reference and with one.
+    fn sign(&self) {
+        let set = PcrSet::from_iter([11]);
+        let policy = PolicyDigest::default().pcrs(Bank::Sha256, set, [&[0; 32][..]]);
+        let der = self
+            .signer
+            .rsa()
+            .unwrap()
+            .public_key_to_der_pkcs1()
+            .unwrap();
+        let key = hex::encode(openssl::sha::sha256(&der));
+        let entry = |reference: &str| {
+            let mut signer = Signer::new(MessageDigest::sha256(), &self.signer).unwrap();
+            let message = signed_message(&policy, reference);
+            let signature = signer.sign_oneshot_to_vec(&message).unwrap();
+            let mut entry = json!({
+                "pcrs": [11], "pkfp": key, "pol": hex::encode(policy.0),
+                "sig": openssl::base64::encode_block(&signature),
+            });
+            if !reference.is_empty() {
+                entry["ref"] = reference.into();
+            }
+            entry
+        };
+        let file = json!({"sha256": [entry(""), entry("initrd")]});
+        self.write("sig.json", file.to_string().as_bytes());
+    }
+
+    /// A policy with two values for PCR 16, made by systemd-pcrlock.
+    fn lock(&self) {
+        self.write("log", b"");
+        fs::create_dir(self.path("components")).unwrap();
+        self.write("hello", b"hello");
+        let tool = "/usr/lib/systemd/systemd-pcrlock";
+        let mut lock = self.peer(tool);
+        lock.args(["lock-raw", "hello", "--pcr=16"]);
+        lock.arg("--pcrlock=components/500-a.pcrlock");
+        succeeds(&mut lock);
+        let mut policy = self.peer(tool);
+        policy.args(["make-policy", "--pcr=16", "--force", "--location=-:600"]);
+        policy.args(["--components=components", "--policy=pcrlock.json"]);
+        succeeds(&mut policy);
+    }
+
+    /// A program of the peer, in the folder.
+    fn peer(&self, program: &str) -> Command {
+        let inside = Path::new("/").join(self.folder.path().strip_prefix(&self.root).unwrap());
+        let mut command = Command::new("chroot");
+        command
+            .arg(&self.root)
+            .args(["env", "-C"])
+            .arg(inside)
+            .arg(program);
+        command.env("SYSTEMD_TPM2_DEVICE", self.tpm.device());
+        command.env("SYSTEMD_MEASURE_LOG_USERSPACE", "log");
+        command.env("SYSTEMD_MEASURE_LOG_FIRMWARE", "log");
+        command
+            .env("PIN", PIN)
+            .env("NEWPIN", PIN)
+            .env("NEWPASSWORD", "recovered");
+        command
+    }
+
+    /// A volume whose slot 0 has the passphrase of the file `key`.
+    fn volume(&self) -> PathBuf {
+        let image = self.path("image");
+        let _ = fs::remove_file(&image);
+        fs::File::create(&image).unwrap().set_len(20 << 20).unwrap();
+        let mut format = Command::new("cryptsetup");
+        format.args([
+            "luksFormat",
+            "-q",
+            "--pbkdf=pbkdf2",
+            "--pbkdf-force-iterations=1000",
+        ]);
+        succeeds(format.arg(&image).arg(self.path("key")));
+        image
+    }
+
+    fn enrollment(&self, case: &Case) -> Enrollment {
+        let cost = |cost| match cost {
+            Cost::Pbkdf2 => PinCost::Pbkdf2,
+            Cost::Argon2id => PinCost::Argon2id(Argon2id {
+                memory: 1 << 20,
+                iterations: 2,
+                lanes: 2,
+            }),
+        };
+        Enrollment {
+            pcrs: case.pcrs.parse().unwrap(),
+            signed: case.signed.map(|reference| SignedPcrs {
+                public_key: fs::read(self.path("pub.pem")).unwrap(),
+                pcrs: PcrSet::from_iter([11]),
+                reference: reference.to_owned(),
+            }),
+            pcrlock: case.pcrlock.then(|| self.pcrlock()),
+            pin: case.pin.map(|one| Pin {
+                pin: pin(),
+                cost: cost(one),
+            }),
+            key_handle: None,
+        }
+    }
+
+    fn pcrlock(&self) -> Pcrlock {
+        Pcrlock::parse(&fs::read(self.path("pcrlock.json")).unwrap()).unwrap()
+    }
+
+    /// systemd enrolls, we unseal.
+    fn theirs(&self, case: &Case) {
+        let image = self.volume();
+        let mut command = self.peer("systemd-cryptenroll");
+        command.arg("--unlock-key-file=key");
+        command.arg(match case.offline {
+            true => "--tpm2-device-key=srk.pub".to_owned(),
+            false => format!("--tpm2-device={}", self.tpm.device()),
+        });
+        command.arg(format!("--tpm2-pcrs={}", case.pcrs));
+        command.arg(if case.pcrlock {
+            "--tpm2-pcrlock=pcrlock.json"
+        } else {
+            "--tpm2-pcrlock="
+        });
+        if let Some(reference) = case.signed {
+            command.args(["--tpm2-public-key=pub.pem", "--tpm2-public-key-pcrs=11"]);
+            if !reference.is_empty() {
+                command.arg(format!("--tpm2-public-key-policyref={reference}"));
+            }
+        }
+        if case.pin.is_some() {
+            command.args(["--tpm2-with-pin=yes", "--tpm2-argon2id-memory=1M"]);
+            command.args([
+                "--tpm2-argon2id-iterations=2",
+                "--tpm2-argon2id-parallelism=2",
+            ]);
+        }
+        succeeds(command.arg("image"));
+        let token = Token::from_json(&tokens(&image)["0"]).unwrap().unwrap();
+        self.has_the_fields_of(&token, case);
+        let secret = self.unseal(&token);
+        let mut open = Command::new("cryptsetup");
+        open.args(["open", "--test-passphrase", "--key-slot=1", "--key-file"]);
+        self.write("secret", secret.expose());
+        succeeds(open.arg(self.path("secret")).arg(&image));
+    }
+
+    /// Their token tells what ours would.
+    fn has_the_fields_of(&self, theirs: &Token, case: &Case) {
+        if case.pin == Some(Cost::Pbkdf2) {
+            return;
+        }
+        let sealer = self.sealer(case);
+        let ours = enroll(&self.enrollment(case), &sealer, entropy()).unwrap();
+        let ours = Token::from_json(&ours.token).unwrap().unwrap();
+        assert_eq!(ours.policies, theirs.policies, "{}", case.name);
+        let rest = |token: &Token| Token {
+            blobs: token.blobs.iter().map(|blob| vec![0; blob.len()]).collect(),
+            salt: token.salt.as_ref().map(|salt| vec![0; salt.len()]),
+            ..token.clone()
+        };
+        assert_eq!(rest(&ours), rest(theirs), "{}", case.name);
+    }
+
+    fn sealer(&self, case: &Case) -> Sealer {
+        match case.offline {
+            true => Sealer::PublicKey(fs::read(self.path("srk.pub")).unwrap()),
+            false => Sealer::Tpm(self.device()),
+        }
+    }
+
+    fn unseal(&self, token: &Token) -> Secret {
+        let signatures = PcrSignatures::parse(&fs::read(self.path("sig.json")).unwrap()).unwrap();
+        let unsealing = Unsealing {
+            device: self.device(),
+            pin: Some(&pin()),
+            signatures: Some(&signatures),
+            pcrlock: Some(&self.pcrlock()),
+        };
+        unseal(token, &unsealing, entropy()).unwrap()
+    }
+
+    /// We enroll, systemd unlocks: it must, to add a key.
+    fn ours(&self, case: &Case) {
+        let image = self.volume();
+        let enrolled = enroll(&self.enrollment(case), &self.sealer(case), entropy()).unwrap();
+        self.write("secret", enrolled.secret.expose());
+        let mut add = Command::new("cryptsetup");
+        add.args([
+            "luksAddKey",
+            "-q",
+            "--pbkdf=pbkdf2",
+            "--pbkdf-force-iterations=1000",
+        ]);
+        add.arg("--key-file").arg(self.path("key"));
+        succeeds(add.arg(&image).arg(self.path("secret")));
+        let mut token = enrolled.token;
+        token["keyslots"] = json!(["1"]);
+        self.write("token.json", token.to_string().as_bytes());
+        // Token plug-ins of older versions refuse several blobs in one token.
+        let mut import = self.peer("cryptsetup");
+        succeeds(import.args(["token", "import", "--json-file=token.json", "image"]));
+        let mut unlock = self.peer("systemd-cryptenroll");
+        unlock.arg(format!("--unlock-tpm2-device={}", self.tpm.device()));
+        unlock.args(["--password", "image"]);
+        succeeds(&mut unlock);
+        self.write("recovered", b"recovered");
+        let mut open = Command::new("cryptsetup");
+        open.args(["open", "--test-passphrase", "--key-file"]);
+        succeeds(open.arg(self.path("recovered")).arg(&image));
+    }
+}
+
+fn pin() -> Secret {
+    Secret::new(PIN.as_bytes().to_vec())
+}
+
+fn entropy() -> Entropy {
+    let mut seed = [0; 32];
+    openssl::rand::rand_bytes(&mut seed).unwrap();
+    Entropy::new(seed)
+}
+
+fn tokens(image: &Path) -> Value {
+    let mut dump = Command::new("cryptsetup");
+    let output = succeeds(dump.args(["luksDump", "--dump-json-metadata"]).arg(image));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    json["tokens"].clone()
+}
+
+fn succeeds(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    let words: Vec<OsString> = command.get_args().map(OsString::from).collect();
+    assert!(output.status.success(), "{words:?}: {message}");
+    output
+}
+
+#[test]
+#[ignore = "needs root and the newest systemd: make peer-test"]
+fn each_opens_what_the_other_enrolls() {
+    let bench = Bench::new();
+    // systemd looks for these two in their usual places only.
+    let places = [
+        ("sig.json", "tpm2-pcr-signature.json"),
+        ("pcrlock.json", "pcrlock.json"),
+    ];
+    let run = bench.root.join("run/systemd");
+    fs::create_dir_all(&run).unwrap();
+    for (name, place) in places {
+        fs::copy(bench.path(name), run.join(place)).unwrap();
+    }
+    for case in CASES {
+        println!("{}: systemd enrolls, we unseal", case.name);
+        bench.theirs(case);
+        println!("{}: we enroll, systemd unseals", case.name);
+        bench.ours(case);
+    }
+    for (_, place) in places {
+        fs::remove_file(run.join(place)).unwrap();
+    }
+}
