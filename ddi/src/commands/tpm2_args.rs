@@ -67,8 +67,8 @@ pub(crate) struct Sealing {
 
 const PUBLIC_KEY: &str = "tpm2-pcr-public-key.pem";
 const PUBLIC_KEY_FOLDERS: &[&str] = &["/etc/systemd", "/run/systemd", "/usr/lib/systemd"];
-const PCRLOCK: &str = "pcrlock.json";
-const PCRLOCK_FOLDERS: &[&str] = &["/run/systemd", "/var/lib/systemd"];
+pub(crate) const PCRLOCK: &str = "pcrlock.json";
+pub(crate) const PCRLOCK_FOLDERS: &[&str] = &["/run/systemd", "/var/lib/systemd"];
 const DEFAULT_SIGNED: u8 = 11;
 const MAX_KEY: u64 = 64 * 1024;
 const CLASS: &str = "/sys/class/tpmrm";
@@ -186,7 +186,7 @@ pub(crate) fn hint(error: &Tpm2Error) -> Option<&'static str> {
 }
 
 /// The file that an option names; nothing for an empty name; else the first in its usual places.
-fn found(named: Option<&Path>, folders: &[&str], name: &str) -> Option<PathBuf> {
+pub(crate) fn found(named: Option<&Path>, folders: &[&str], name: &str) -> Option<PathBuf> {
     match named {
         Some(path) if path.as_os_str().is_empty() => None,
         Some(path) => Some(path.to_owned()),
@@ -197,7 +197,7 @@ fn found(named: Option<&Path>, folders: &[&str], name: &str) -> Option<PathBuf> 
     }
 }
 
-fn read(path: &Path, most: u64, what: &str) -> Result<Vec<u8>, Failure> {
+pub(crate) fn read(path: &Path, most: u64, what: &str) -> Result<Vec<u8>, Failure> {
     let failed = |error: io::Error| {
         Failure::message(format!(
             "cannot read {what} from {}: {error}",

@@ -5,10 +5,17 @@ mod common;
 mod volume;
 
 use std::fs;
+use std::io::Write;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 
+use luks::key::RecoveryKey;
 use serde_json::Value;
+use testimages::swtpm::Swtpm;
 
 use common::{SEED, Scratch, ddi, fails, repart, run, unprivileged};
 use volume::{Volume, encrypt};
@@ -184,7 +191,7 @@ fn what_does_not_unlock_is_said_and_why() {
         (
             &["--key-file=/no/such"],
             Some("right"),
-            "cannot read the key file /no/such",
+            "cannot read the key from /no/such",
         ),
     ] {
         let mut command = room.list(options);
@@ -328,4 +335,109 @@ fn encryption_in_encryption_is_refused() {
         1,
     );
     assert!(said.contains("partition root is encrypted twice"), "{said}");
+}
+
+#[test]
+fn a_socket_may_give_the_key() {
+    let room = Room::new(&volume());
+    let path = room.scratch.path("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    let asked = thread::spawn(move || {
+        let (mut stream, address) = listener.accept().unwrap();
+        stream.write_all(b"right").unwrap();
+        let name = address.as_abstract_name().unwrap_or_default().to_vec();
+        String::from_utf8(name).unwrap()
+    });
+    let key_file = room.option("key-file", "socket");
+    let listed = run(&mut room.list(&[&key_file]));
+    assert!(listed.contains("usr/bin/tool"));
+    let name = asked.join().unwrap();
+    assert!(name.ends_with("/cryptsetup/dissect"), "{name}");
+}
+
+#[test]
+fn key_files_that_everybody_reads_are_remarked_upon() {
+    let room = Room::new(&volume());
+    let key_file = room.option("key-file", "key");
+    let warned = |mode| {
+        let path = room.scratch.path("key");
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let mut command = ddi();
+        command
+            .args(["dissect", "--list", &key_file])
+            .arg(&room.image);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("may read the key file")
+    };
+    assert!(warned(0o644) && !warned(0o640));
+}
+
+#[test]
+fn recovery_keys_are_passphrases_however_they_are_written() {
+    let recovery = RecoveryKey::generate().unwrap();
+    let text = String::from_utf8(recovery.secret().expose().to_vec()).unwrap();
+    let room = Room::new(&Volume {
+        recovery: Some(recovery),
+        ..volume()
+    });
+    for written in [text.clone(), text.to_uppercase(), text.replace('-', "")] {
+        run(room.list(&[]).env("PASSWORD", &written));
+        let policy = "--image-policy=root=encrypted-with-passphrase";
+        run(room.list(&[policy]).env("PASSWORD", &written));
+    }
+    let said = fails(room.list(&[]).env("PASSWORD", &text[1..]), 1);
+    assert!(said.contains("opens no key slot"), "{said}");
+}
+
+#[test]
+fn a_tpm_unlocks_as_its_policy_and_ours_permit() {
+    let tpm = Swtpm::start();
+    let volume = |pin| Volume {
+        tpm2: Some((tpm.device(), "7+16", pin)),
+        ..volume()
+    };
+    let (room, with_pin) = (Room::new(&volume(None)), Room::new(&volume(Some("1234"))));
+    let device = format!("--tpm2-device={}", tpm.device());
+    assert!(run(&mut room.list(&[&device])).contains("usr/bin/tool"));
+    let only = "--image-policy=root=encrypted-with-tpm2";
+    run(&mut room.list(&[&device, only]));
+    let said = fails(room.list(&[only]).env("PASSWORD", "right"), 1);
+    assert!(
+        said.contains("not with a passphrase; the TPM2 chip could unlock it"),
+        "{said}"
+    );
+    let not = "--image-policy=root=encrypted-with-passphrase";
+    let said = fails(&mut room.list(&[&device, not]), 1);
+    assert!(said.contains("not with the TPM2 chip"), "{said}");
+
+    run(with_pin.list(&[&device]).env("PIN", "1234"));
+    let said = fails(&mut with_pin.list(&[&device]), 1);
+    assert!(
+        said.contains("sealed with a PIN, and none was given"),
+        "{said}"
+    );
+    let said = fails(with_pin.list(&[&device]).env("PIN", "4321"), 1);
+    assert!(
+        said.contains("the PIN is wrong") && !said.contains("4321"),
+        "{said}"
+    );
+
+    tpm.tool(&format!("tpm2_pcrextend 16:sha256={}", "11".repeat(32)));
+    let said = fails(&mut room.list(&[&device]), 1);
+    assert!(
+        said.contains("the TPM2 chip (token 0): the PCRs 7+16"),
+        "{said}"
+    );
+    // Another key is tried then.
+    run(room
+        .list(&[&device, &room.option("key-file", "key")])
+        .env_remove("PASSWORD"));
+    let other = Swtpm::start();
+    let device = format!("--tpm2-device={}", other.device());
+    let said = fails(&mut room.list(&[&device]), 1);
+    assert!(said.contains("the TPM has no key at 0x81000001"), "{said}");
 }

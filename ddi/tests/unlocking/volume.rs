@@ -5,6 +5,8 @@ use std::path::Path;
 
 use image_specs::units::{Bytes, SectorSize};
 use luks::bulk::Cipher;
+use luks::key::RecoveryKey;
+use luks::tpm2::{self, Enrollment, Entropy, Pin, PinCost, Sealer};
 use luks::{DATA_OFFSET, Format, Header, Kdf, Secret, VolumeKey};
 
 /// What a volume is to be like.
@@ -13,6 +15,10 @@ pub(crate) struct Volume {
     pub(crate) passphrases: Vec<Vec<u8>>,
     /// Bytes that are encrypted at a time.
     pub(crate) sector: u64,
+    /// A TPM that opens it, too: its name, the PCRs that it must have, and a PIN.
+    pub(crate) tpm2: Option<(String, &'static str, Option<&'static str>)>,
+    /// A recovery key that opens it, too.
+    pub(crate) recovery: Option<RecoveryKey>,
 }
 
 impl Volume {
@@ -20,6 +26,8 @@ impl Volume {
         Self {
             passphrases: Vec::new(),
             sector: 512,
+            tpm2: None,
+            recovery: None,
         }
     }
 }
@@ -43,6 +51,12 @@ pub(crate) fn encrypt(plain: &Path, target: &Path, volume: &Volume) {
         let secret = Secret::new(passphrase.clone());
         header.add_passphrase(&secret, Kdf::Minimal).unwrap();
     }
+    if let Some((device, pcrs, pin)) = &volume.tpm2 {
+        seal(&mut header, device, pcrs, *pin);
+    }
+    if let Some(recovery) = &volume.recovery {
+        recovery.add_to(&mut header).unwrap();
+    }
     let key = header.volume_key().unwrap().clone();
     let cipher = Cipher::new(&key, header.segments()[0].0).unwrap();
     cipher.encrypt(&mut data, 0).unwrap();
@@ -50,4 +64,25 @@ pub(crate) fn encrypt(plain: &Path, target: &Path, volume: &Volume) {
     all.resize(usize::try_from(DATA_OFFSET.get()).unwrap(), 0);
     all.extend(data);
     fs::write(target, all).unwrap();
+}
+
+fn seal(header: &mut Header, device: &str, pcrs: &str, pin: Option<&str>) {
+    let enrollment = Enrollment {
+        pcrs: pcrs.parse().unwrap(),
+        signed: None,
+        pcrlock: None,
+        pin: pin.map(|pin| Pin {
+            pin: Secret::new(pin.as_bytes().to_vec()),
+            cost: PinCost::Pbkdf2,
+        }),
+        key_handle: None,
+    };
+    let sealer = Sealer::Tpm(device.parse().unwrap());
+    let enrolled = tpm2::enroll(&enrollment, &sealer, Entropy::new([7; 32])).unwrap();
+    let slot = header
+        .add_passphrase(&enrolled.secret, Kdf::Minimal)
+        .unwrap();
+    let mut token = enrolled.token;
+    token["keyslots"] = serde_json::json!([slot.to_string()]);
+    header.add_token(&token).unwrap();
 }

@@ -5,8 +5,10 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use image_specs::partition::Designator;
+use image_specs::tpm2::{PcrSignatures, Pcrlock};
 use image_specs::units::Bytes;
 use luks::Secret;
+use luks::tpm2::{Device, Entropy};
 
 use super::attempts::Offer;
 
@@ -23,10 +25,26 @@ pub struct Keys {
     pub given: Option<Secret>,
     /// A passphrase or recovery key, from the credential `dissect.passphrase`.
     pub credential: Option<Secret>,
+    /// The TPM that may be asked.
+    pub tpm2: Option<Chip>,
     /// Who can be asked.
     pub ask: Option<Box<dyn Ask>>,
     /// What was typed and has unlocked something; partitions of an image often share it.
     pub(super) typed: Mutex<Vec<Secret>>,
+}
+
+/// A TPM, and what there is to satisfy the policies of what it has sealed.
+pub struct Chip {
+    /// Which.
+    pub device: Device,
+    /// The PIN, where one is given.
+    pub pin: Option<Secret>,
+    /// Signatures of PCR values.
+    pub signatures: Option<PcrSignatures>,
+    /// The file of systemd-pcrlock.
+    pub pcrlock: Option<Pcrlock>,
+    /// Where random bytes come from.
+    pub entropy: Box<dyn Fn() -> io::Result<Entropy> + Send + Sync>,
 }
 
 /// Somebody who may know a passphrase.
@@ -46,6 +64,13 @@ pub enum Question {
         /// Whether the last answer was wrong.
         again: bool,
     },
+    /// The PIN that a TPM wants.
+    Pin {
+        /// For which partition.
+        designator: Designator,
+        /// Whether the last answer was wrong.
+        again: bool,
+    },
 }
 
 impl Keys {
@@ -56,6 +81,7 @@ impl Keys {
             key_file: None,
             given: None,
             credential: None,
+            tpm2: None,
             ask: None,
             typed: Mutex::default(),
         }
@@ -67,6 +93,7 @@ impl Keys {
             (self.key_file.is_some(), Offer::KeyFile),
             (self.given.is_some(), Offer::Given),
             (self.credential.is_some(), Offer::Credential),
+            (self.tpm2.is_some(), Offer::Tpm2),
             (self.ask.is_some(), Offer::Typed),
         ];
         let there = offers.into_iter().filter(|(is, _)| *is);
@@ -91,6 +118,12 @@ impl Keys {
     }
 }
 
+impl fmt::Debug for Chip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chip({})", self.device)
+    }
+}
+
 impl fmt::Debug for Keys {
     /// Which there are; nothing of what they are.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,12 +133,12 @@ impl fmt::Debug for Keys {
 
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Passphrase { designator, again } => {
-                let wrong = if *again { "That does not fit. " } else { "" };
-                write!(f, "{wrong}Passphrase of partition {designator}")
-            }
-        }
+        let (what, designator, again) = match self {
+            Self::Passphrase { designator, again } => ("Passphrase of", designator, again),
+            Self::Pin { designator, again } => ("TPM2 PIN for", designator, again),
+        };
+        let wrong = if *again { "That does not fit. " } else { "" };
+        write!(f, "{wrong}{what} partition {designator}")
     }
 }
 

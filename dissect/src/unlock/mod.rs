@@ -8,6 +8,7 @@
 //! looked at before the hash tree below it, where there is one, has been checked.
 
 mod attempts;
+mod candidate;
 mod inside;
 mod keys;
 
@@ -17,18 +18,19 @@ use blockdev::io::ReadAt;
 use image_specs::partition::Designator;
 use image_specs::policy::{ImagePolicy, Means};
 use image_specs::units::Bytes;
-use luks::{Header, HeaderError, Secret, Strictness, VolumeKey};
+use luks::{Header, HeaderError, Strictness, VolumeKey};
 
 use crate::assign::Partition;
 use crate::policy::Encryption;
 
 pub use attempts::{Attempt, NoWay, Offer, Token, attempts};
+pub use candidate::Why;
 pub use inside::InsideError;
 pub(crate) use inside::{check, look};
-pub use keys::{Ask, Keys, Question};
+pub use keys::{Ask, Chip, Keys, Question};
 
 use attempts::{Missing, lack, names};
-use keys::TRIES;
+use candidate::Candidate;
 
 /// A LUKS partition whose volume key is known.
 #[derive(Debug)]
@@ -91,21 +93,6 @@ pub struct Refused {
     pub why: Why,
 }
 
-/// Why an attempt fails.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Why {
-    /// The header.
-    #[error(transparent)]
-    Header(#[from] HeaderError),
-    /// Nobody can be asked.
-    #[error("cannot ask for it")]
-    Ask(#[source] std::io::Error),
-    /// There was no answer.
-    #[error("there was no answer")]
-    NoAnswer,
-}
-
 /// Finds the volume key of a partition, which holds `data` of `size` bytes.
 pub fn unlock(
     data: &dyn ReadAt,
@@ -161,58 +148,6 @@ fn tokens(header: &Header) -> Vec<Token> {
     let tokens = tokens.flat_map(|metadata| &metadata.tokens);
     let known = tokens.filter_map(|(number, token)| Token::of(*number, &token.kind));
     known.collect()
-}
-
-/// A partition that is to be unlocked.
-struct Candidate<'a> {
-    header: &'a Header,
-    designator: Designator,
-    keys: &'a Keys,
-}
-
-impl Candidate<'_> {
-    fn try_one(&self, attempt: Attempt) -> Result<VolumeKey, Why> {
-        let keys = self.keys;
-        match attempt.offer {
-            Offer::KeyFile => self.secret(keys.key_file.as_ref()),
-            Offer::Given => self.secret(keys.given.as_ref()),
-            Offer::Credential => self.secret(keys.credential.as_ref()),
-            Offer::Typed => self.typed(),
-            Offer::Tpm2 | Offer::Fido2 | Offer::Pkcs11 => Err(Why::NoAnswer),
-        }
-    }
-
-    fn secret(&self, secret: Option<&Secret>) -> Result<VolumeKey, Why> {
-        let secret = secret.ok_or(Why::NoAnswer)?;
-        Ok(self.header.unlock(secret)?)
-    }
-
-    /// What was typed before, then what is typed now.
-    fn typed(&self) -> Result<VolumeKey, Why> {
-        for known in self.keys.remembered() {
-            if let Ok(key) = self.header.unlock(&known) {
-                return Ok(key);
-            }
-        }
-        let ask = self.keys.ask.as_ref().ok_or(Why::NoAnswer)?;
-        let mut wrong = HeaderError::WrongKey;
-        for number in 0..TRIES {
-            let question = Question::Passphrase {
-                designator: self.designator,
-                again: number > 0,
-            };
-            let typed = ask.ask(&question).map_err(Why::Ask)?.ok_or(Why::NoAnswer)?;
-            match self.header.unlock(&typed) {
-                Ok(key) => {
-                    self.keys.remember(&typed);
-                    return Ok(key);
-                }
-                Err(error @ HeaderError::WrongKey) => wrong = error,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(wrong.into())
-    }
 }
 
 impl fmt::Display for Refused {

@@ -45,7 +45,7 @@ pub(super) fn run(
 ) -> Result<Exit, Failure> {
     // A name that cannot be is found before anything is read.
     let compression = target.map(compression).transpose()?;
-    let tree = Files::open(args, image)?.tree()?;
+    let tree = Files::open(args, ui, image)?.tree()?;
     let sockets = match target.zip(compression) {
         None => write(&tree, Compression::None, ui.output())?,
         Some((target, compression)) => to_file(&tree, compression, target)?,

@@ -11,7 +11,7 @@ use crate::exit::{Exit, Failure};
 use crate::ui::Ui;
 
 pub(super) fn run(args: &DissectArgs, ui: &Ui, image: &Path, path: &Path) -> Result<Exit, Failure> {
-    let files = Files::open(args, image)?;
+    let files = Files::open(args, ui, image)?;
     let found = files.find(path)?;
     print(files::regular(&found)?, ui)?;
     Ok(Exit::Ok)

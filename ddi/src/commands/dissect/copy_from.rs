@@ -22,7 +22,7 @@ pub(super) fn run(
     source: &Path,
     target: Option<&Path>,
 ) -> Result<Exit, Failure> {
-    let files = Files::open(args, image)?;
+    let files = Files::open(args, ui, image)?;
     let found = files.find(source)?;
     let Some(target) = target else {
         cat::print(files::regular(&found)?, ui)?;

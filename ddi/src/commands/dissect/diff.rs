@@ -45,7 +45,7 @@ struct Fact {
 }
 
 pub(super) fn run(args: &DissectArgs, ui: &Ui, old: &Path, new: &Path) -> Result<Exit, Failure> {
-    let (old, new) = (Side::open(args, old)?, Side::open(args, new)?);
+    let (old, new) = (Side::open(args, ui, old)?, Side::open(args, ui, new)?);
     let facts = facts(&old, &new)?;
     let files = diff(&old.tree, &new.tree)?;
     match ui.mode() {
@@ -59,11 +59,11 @@ pub(super) fn run(args: &DissectArgs, ui: &Ui, old: &Path, new: &Path) -> Result
 }
 
 impl Side {
-    fn open(args: &DissectArgs, path: &Path) -> Result<Self, Failure> {
+    fn open(args: &DissectArgs, ui: &Ui, path: &Path) -> Result<Self, Failure> {
         if path.is_dir() {
             return Ok(Self {
                 facts: None,
-                tree: Files::open(args, path)?.tree()?,
+                tree: Files::open(args, ui, path)?.tree()?,
             });
         }
         let opened = open::open(args, path)?;
@@ -73,7 +73,7 @@ impl Side {
         }
         Ok(Self {
             facts: Some(facts),
-            tree: Files::of(args, &opened)?.tree()?,
+            tree: Files::of(args, ui, &opened)?.tree()?,
         })
     }
 }

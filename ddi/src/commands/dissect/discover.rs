@@ -22,7 +22,7 @@ pub(super) fn run(args: &DissectArgs, ui: &Ui) -> Result<Exit, Failure> {
     let mut images = find(args)?;
     images.retain(|image| args.discovery.all || !image.name.starts_with('.'));
     if let Some(purpose) = args.verification.purpose {
-        images.retain(|image| serves(args, image, purpose));
+        images.retain(|image| serves(args, ui, image, purpose));
     }
     images.sort_by(|a, b| a.name.cmp(&b.name));
     if ui.mode() != Mode::Text {
@@ -42,18 +42,18 @@ pub(super) fn run(args: &DissectArgs, ui: &Ui) -> Result<Exit, Failure> {
 }
 
 /// Whether an image is for this purpose. One that cannot be read is for none.
-fn serves(args: &DissectArgs, image: &DiscoveredImage, purpose: Purpose) -> bool {
-    uses(args, image).is_ok_and(|uses| uses.serve(purpose))
+fn serves(args: &DissectArgs, ui: &Ui, image: &DiscoveredImage, purpose: Purpose) -> bool {
+    uses(args, ui, image).is_ok_and(|uses| uses.serve(purpose))
 }
 
-fn uses(args: &DissectArgs, image: &DiscoveredImage) -> Result<Uses, Failure> {
+fn uses(args: &DissectArgs, ui: &Ui, image: &DiscoveredImage) -> Result<Uses, Failure> {
     if image.path.is_dir() {
-        let files = Files::open(args, &image.path)?;
+        let files = Files::open(args, ui, &image.path)?;
         let metadata = metadata::read(files.reader(), &image.name)?;
         return Ok(Uses::of_files(&metadata));
     }
     let opened = open::open(args, &image.path)?;
-    let metadata = open::metadata(args, &opened)?;
+    let metadata = open::metadata(args, &opened, &args.unlocking.given(ui)?)?;
     Ok(Uses::of(&opened.dissected, &metadata))
 }
 

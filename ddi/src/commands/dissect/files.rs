@@ -10,9 +10,10 @@ use filetree::collect::{self, Copy};
 use filetree::reader::{self, Follow, Place, Resolved};
 use filetree::{Content, InodeId, Kind, Limits, Owner, Reader, Rules, Timestamp, Tree};
 
-use super::DissectArgs;
 use super::open::{self, Opened};
+use super::{DissectArgs, keys};
 use crate::exit::Failure;
+use crate::ui::Ui;
 
 /// Files that are read in place.
 pub(super) struct Files {
@@ -22,22 +23,23 @@ pub(super) struct Files {
 
 impl Files {
     /// Opens the image or directory at `path`.
-    pub(super) fn open(args: &DissectArgs, path: &Path) -> Result<Self, Failure> {
+    pub(super) fn open(args: &DissectArgs, ui: &Ui, path: &Path) -> Result<Self, Failure> {
         if path.is_dir() {
             return Ok(Self {
                 reader: Box::new(directory(path)?),
                 limits: Limits::default(),
             });
         }
-        Self::of(args, &open::open(args, path)?)
+        Self::of(args, ui, &open::open(args, path)?)
     }
 
     /// The files of an image that is open.
-    pub(super) fn of(args: &DissectArgs, opened: &Opened) -> Result<Self, Failure> {
+    pub(super) fn of(args: &DissectArgs, ui: &Ui, opened: &Opened) -> Result<Self, Failure> {
         let certificates = open::certificates(args)?;
-        let keys = args.unlocking.all()?;
+        let keys = args.unlocking.all(ui)?;
         let access = opened.access(&certificates, &keys);
-        let files = contents::open(&opened.image, &opened.dissected, access)?;
+        let files = contents::open(&opened.image, &opened.dissected, access);
+        let files = files.map_err(keys::explained)?;
         Ok(Self {
             reader: Box::new(files),
             limits: Limits::for_image(opened.dissected.size.get()),

@@ -1,23 +1,35 @@
-//! What encrypted partitions are unlocked with: options, the environment, a credential, somebody at the
-//! terminal.
+//! What encrypted partitions are unlocked with: options, the environment, a credential, a TPM, somebody
+//! at the terminal.
 
-use std::fs;
+use std::error::Error;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use dissect::unlock::{Ask, Keys, Question};
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use dissect::unlock::{Ask, Chip, Keys, Question, UnlockError};
+use image_specs::tpm2::{PcrSignatures, Pcrlock, pcrlock, signature};
 use image_specs::units::Bytes;
 use luks::Secret;
+use luks::key::{self, KeyFile};
+use luks::tpm2::{Device, Entropy};
 
+use crate::commands::tpm2_args::{self, PCRLOCK, PCRLOCK_FOLDERS};
 use crate::exit::Failure;
+use crate::ui::Ui;
 use crate::ui::prompt::Terminal;
 
 /// The variable of systemd-dissect.
-const VARIABLE: &str = "PASSWORD";
+const PASSPHRASE: &str = "PASSWORD";
+/// The variable of systemd-cryptenroll.
+const PIN: &str = "PIN";
 /// The credential of systemd-dissect.
 const CREDENTIAL: &str = "dissect.passphrase";
+/// By what name a socket is told that the key is for an image.
+const VOLUME: &str = "dissect";
+const SIGNATURES: &str = "tpm2-pcr-signature.json";
+const SIGNATURE_FOLDERS: &[&str] = &["/etc/systemd", "/run/systemd", "/usr/lib/systemd"];
 
 /// How encrypted partitions are unlocked.
 #[derive(Debug, Args)]
@@ -25,27 +37,62 @@ pub(crate) struct Unlocking {
     /// File with the key of encrypted partitions, or socket that gives it
     #[arg(long, value_name = "PATH")]
     key_file: Option<PathBuf>,
+    /// TPM2 device to unlock encrypted partitions with
+    #[arg(long, value_name = "PATH|auto|swtpm:…")]
+    tpm2_device: Option<Device>,
+    /// File with signatures of PCR values; empty for none
+    #[arg(long, value_name = "PATH", requires = "tpm2_device",
+        value_parser = OsStringValueParser::new().map(PathBuf::from))]
+    tpm2_signature: Option<PathBuf>,
+    /// File of systemd-pcrlock with predicted PCR values; empty for none
+    #[arg(long, value_name = "PATH", requires = "tpm2_device",
+        value_parser = OsStringValueParser::new().map(PathBuf::from))]
+    tpm2_pcrlock: Option<PathBuf>,
 }
 
 impl Unlocking {
     /// What there is without asking anybody.
-    pub(super) fn given(&self) -> Result<Keys, Failure> {
+    pub(super) fn given(&self, ui: &Ui) -> Result<Keys, Failure> {
         let mut keys = Keys::new(memory());
         keys.key_file = match &self.key_file {
             None => None,
-            Some(path) => Some(key_file(path)?),
+            Some(path) => Some(key_file(path, ui)?),
         };
-        let variable = std::env::var_os(VARIABLE);
-        keys.given = variable.map(|text| Secret::new(text.into_vec()));
-        keys.credential = credential()?;
+        keys.given = variable(PASSPHRASE);
+        keys.credential = match std::env::var_os("CREDENTIALS_DIRECTORY") {
+            None => None,
+            Some(folder) => key::credential(Path::new(&folder), CREDENTIAL)?,
+        };
+        keys.tpm2 = match &self.tpm2_device {
+            None => None,
+            Some(device) => Some(self.chip(device.clone())?),
+        };
         Ok(keys)
     }
 
     /// The same, and whoever sits at the terminal.
-    pub(super) fn all(&self) -> Result<Keys, Failure> {
-        let mut keys = self.given()?;
+    pub(super) fn all(&self, ui: &Ui) -> Result<Keys, Failure> {
+        let mut keys = self.given(ui)?;
         keys.ask = Terminal::open().map(|terminal| Box::new(terminal) as Box<dyn Ask>);
         Ok(keys)
+    }
+
+    /// The TPM, and what its policies may want.
+    fn chip(&self, device: Device) -> Result<Chip, Failure> {
+        let signatures = self.tpm2_signature.as_deref();
+        let signatures = tpm2_args::found(signatures, SIGNATURE_FOLDERS, SIGNATURES);
+        let lock = tpm2_args::found(self.tpm2_pcrlock.as_deref(), PCRLOCK_FOLDERS, PCRLOCK);
+        Ok(Chip {
+            device,
+            pin: variable(PIN),
+            signatures: load(signatures, signature::MAX_SIZE, PcrSignatures::parse)?,
+            pcrlock: load(lock, pcrlock::MAX_SIZE, Pcrlock::parse)?,
+            entropy: Box::new(|| {
+                let mut seed = [0; 32];
+                getrandom::fill(&mut seed).map_err(io::Error::other)?;
+                Ok(Entropy::new(seed))
+            }),
+        })
     }
 }
 
@@ -55,28 +102,61 @@ impl Ask for Terminal {
     }
 }
 
-fn key_file(path: &Path) -> Result<Secret, Failure> {
-    let read = fs::read(path);
-    read.map(Secret::new).map_err(|error| {
-        Failure::message(format!(
-            "cannot read the key file {}: {error}",
-            path.display()
-        ))
-    })
+/// A failure with what to do next, where a partition stayed locked.
+pub(super) fn explained<E: Error + Send + Sync + 'static>(error: E) -> Failure {
+    let mut next: Option<&(dyn Error + 'static)> = Some(&error);
+    let mut locked = false;
+    while let Some(cause) = next {
+        let unlock = cause.downcast_ref::<UnlockError>();
+        locked |= matches!(
+            unlock,
+            Some(UnlockError::NoWay(_) | UnlockError::Refused { .. })
+        );
+        next = cause.source();
+    }
+    let failure = Failure::from(error);
+    match locked {
+        false => failure,
+        true => failure.with_hint(
+            "a key is given by PASSWORD=, --key-file= or --tpm2-device=, or typed at a terminal",
+        ),
+    }
 }
 
-/// What the service manager has handed over.
-fn credential() -> Result<Option<Secret>, Failure> {
-    let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY") else {
-        return Ok(None);
+fn load<T, E: std::fmt::Display>(
+    path: Option<PathBuf>,
+    most: usize,
+    parse: impl FnOnce(&[u8]) -> Result<T, E>,
+) -> Result<Option<T>, Failure> {
+    let Some(path) = path else { return Ok(None) };
+    let most = u64::try_from(most).unwrap_or(u64::MAX);
+    let bytes = tpm2_args::read(&path, most, "what the TPM's policy needs")?;
+    let parsed = parse(&bytes);
+    parsed
+        .map(Some)
+        .map_err(|error| Failure::message(format!("{}: {error}", path.display())))
+}
+
+fn variable(name: &str) -> Option<Secret> {
+    let text = std::env::var_os(name)?;
+    Some(Secret::new(text.into_vec()))
+}
+
+fn key_file(path: &Path, ui: &Ui) -> Result<Secret, Failure> {
+    let unique = std::process::id().to_string();
+    let caller = key::socket_name(&unique, VOLUME);
+    let file = KeyFile {
+        caller: Some(&caller),
+        ..KeyFile::new(path)
     };
-    match fs::read(Path::new(&folder).join(CREDENTIAL)) {
-        Ok(bytes) => Ok(Some(Secret::new(bytes))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Failure::message(format!(
-            "cannot read the credential {CREDENTIAL}: {error}"
-        ))),
+    let read = file.read()?;
+    if read.world_readable {
+        ui.note(&format!(
+            "warning: every user of this machine may read the key file {}",
+            path.display()
+        ));
     }
+    Ok(read.secret)
 }
 
 /// How much a key may cost: what the machine has.

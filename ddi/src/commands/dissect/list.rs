@@ -12,7 +12,7 @@ use crate::ui::Ui;
 
 /// `--list`: every path, directories with a slash behind.
 pub(super) fn list(args: &DissectArgs, ui: &Ui, path: &Path) -> Result<Exit, Failure> {
-    let tree = Files::open(args, path)?.tree()?;
+    let tree = Files::open(args, ui, path)?.tree()?;
     let mut output = ui.output();
     for (path, id) in tree.walk().filter(|(path, _)| !path.is_empty()) {
         output.write_all(&path)?;
@@ -28,7 +28,7 @@ pub(super) fn list(args: &DissectArgs, ui: &Ui, path: &Path) -> Result<Exit, Fai
 
 /// `--mtree`: every file with what describes it.
 pub(super) fn mtree(args: &DissectArgs, ui: &Ui, path: &Path) -> Result<Exit, Failure> {
-    let tree = Files::open(args, path)?.tree()?;
+    let tree = Files::open(args, ui, path)?.tree()?;
     let mut output = ui.output();
     mtree::mtree(&tree, args.copying.mtree_hash.unwrap_or(true), &mut output)?;
     output.flush()?;

@@ -17,7 +17,7 @@ use veritysetup::RootHash;
 use veritysetup::signature::{Certificate, CertificateSource};
 
 use super::options::Selection;
-use super::{DissectArgs, environment};
+use super::{DissectArgs, environment, keys};
 use crate::commands::repart_sign;
 use crate::exit::Failure;
 use crate::surroundings;
@@ -159,11 +159,14 @@ pub(super) fn check_files(
 }
 
 /// What the image's files say. Nobody is asked for a passphrase.
-pub(super) fn metadata(args: &DissectArgs, opened: &Opened) -> Result<Metadata, Failure> {
+pub(super) fn metadata(
+    args: &DissectArgs,
+    opened: &Opened,
+    keys: &Keys,
+) -> Result<Metadata, Failure> {
     let certificates = certificates(args)?;
-    let keys = args.unlocking.given()?;
-    let access = opened.access(&certificates, &keys);
-    Ok(metadata::of(&opened.image, &opened.dissected, access)?)
+    let access = opened.access(&certificates, keys);
+    metadata::of(&opened.image, &opened.dissected, access).map_err(keys::explained)
 }
 
 impl Opened {

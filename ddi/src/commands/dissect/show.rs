@@ -48,12 +48,13 @@ pub(super) fn run(args: &DissectArgs, ui: &Ui, path: &Path) -> Result<Exit, Fail
 /// depends on them.
 fn look_into(args: &DissectArgs, ui: &Ui, opened: &Opened) -> Result<Metadata, Failure> {
     let asked = args.verification.check_name || args.verification.purpose.is_some();
-    let locked = opened.dissected.is_encrypted() && !args.unlocking.given()?.are_given();
+    let keys = args.unlocking.given(ui)?;
+    let locked = opened.dissected.is_encrypted() && !keys.are_given();
     if locked && !asked {
         ui.note("The image is encrypted; what its files say is not shown.");
         return Ok(Metadata::default());
     }
-    match open::metadata(args, opened) {
+    match open::metadata(args, opened, &keys) {
         Ok(metadata) => {
             open::check_files(args, &opened.dissected, &metadata)?;
             Ok(metadata)

@@ -14,7 +14,11 @@ pub(super) fn run(args: &DissectArgs, ui: &Ui, path: &Path) -> Result<Exit, Fail
     } = &opened;
     let checked = open::checks(args, image, dissected)?;
     if args.verification.check_name || args.verification.purpose.is_some() {
-        open::check_files(args, dissected, &open::metadata(args, &opened)?)?;
+        open::check_files(
+            args,
+            dissected,
+            &open::metadata(args, &opened, &args.unlocking.given(ui)?)?,
+        )?;
     }
     match checked.findings.first() {
         None => ui.print("OK\n").map(|()| Exit::Ok),
