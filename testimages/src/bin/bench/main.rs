@@ -9,6 +9,7 @@ mod build;
 mod measure;
 mod mount;
 mod read;
+mod verity;
 
 use std::error::Error;
 use std::fs;
@@ -24,10 +25,11 @@ const MIB: u64 = 1024 * 1024;
 const SEED: &str = "--seed=11111111-2222-3333-4444-555555555555";
 
 /// The parts, which can be asked for by name.
-const PARTS: [(&str, Part); 3] = [
+const PARTS: [(&str, Part); 4] = [
     ("build", Bench::build),
     ("read", Bench::read),
     ("mount", Bench::mount),
+    ("verity", Bench::verity),
 ];
 
 struct Row {
