@@ -15,6 +15,6 @@ pub mod unlock;
 mod volume_key;
 
 pub use clib::LibraryError;
-pub use header::{DATA_OFFSET, Format, Header, HeaderError, Kdf, Notice, Strictness};
+pub use header::{DATA_OFFSET, Format, Header, HeaderError, Kdf, Notice, PluginError, Strictness};
 pub use secret::Secret;
-pub use volume_key::VolumeKey;
+pub use volume_key::{HashError, VolumeKey};

@@ -14,19 +14,66 @@ const SEED_DOMAIN: &[u8] = b"ddi LUKS2 volume key, version 1\0";
 
 /// A volume key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VolumeKey(Secret);
+pub struct VolumeKey {
+    /// Its bytes; none where only the kernel has them.
+    secret: Secret,
+    kernel: Option<InKernel>,
+}
+
+/// A volume key in the keyring of a thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InKernel {
+    /// Its name.
+    pub(crate) description: String,
+    /// How many bytes it has.
+    pub(crate) size: usize,
+}
+
+/// A volume key cannot be hashed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HashError {
+    /// Only the kernel has it.
+    #[error("only the kernel has the volume key that the token gave: it cannot be hashed")]
+    InKernel,
+    /// OpenSSL fails.
+    #[error("OpenSSL cannot compute a hash")]
+    OpenSsl(#[from] ErrorStack),
+}
 
 impl VolumeKey {
     /// Takes its bytes over.
-    pub fn new(key: Secret) -> Self {
-        Self(key)
+    pub fn new(secret: Secret) -> Self {
+        Self {
+            secret,
+            kernel: None,
+        }
+    }
+
+    /// One that only the kernel has.
+    pub(crate) fn in_kernel(description: String, size: usize) -> Self {
+        Self {
+            secret: Secret::new(Vec::new()),
+            kernel: Some(InKernel { description, size }),
+        }
+    }
+
+    /// Where the kernel has it, if nobody else does: then [`Self::expose`] gives nothing.
+    pub(crate) fn kernel(&self) -> Option<&InKernel> {
+        self.kernel.as_ref()
+    }
+
+    /// Whether only the kernel has its bytes: then it opens devices, from the thread that has found
+    /// it, and is of no use for anything else.
+    pub fn is_in_kernel(&self) -> bool {
+        self.kernel.is_some()
     }
 
     /// A new one of so many bytes, from OpenSSL's generator for secrets.
     pub fn generate(bytes: usize) -> Result<Self, ErrorStack> {
         let mut key = vec![0; bytes];
         openssl::rand::rand_priv_bytes(&mut key)?;
-        Ok(Self(Secret::new(key)))
+        Ok(Self::new(Secret::new(key)))
     }
 
     /// The same one whenever the seed and the partition's UUID are the same: for images that are
@@ -44,29 +91,33 @@ impl VolumeKey {
             key.extend_from_slice(&hmac(seed, &parts)?);
         }
         let exact = key.get(..bytes).unwrap_or(&key).to_vec();
-        Ok(Self(Secret::new(exact)))
+        Ok(Self::new(Secret::new(exact)))
     }
 
     /// The bytes, for whoever must have them.
     pub fn expose(&self) -> &[u8] {
-        self.0.expose()
+        self.secret.expose()
     }
 
     /// How many bytes.
     pub fn len(&self) -> usize {
-        self.0.len()
+        let kernel = self.kernel.as_ref().map(|kernel| kernel.size);
+        kernel.unwrap_or(self.secret.len())
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
 
     /// What `fixate-volume-key=` in crypttab wants of the volume `uuid` that is opened under `name`;
     /// also what is measured of a volume key.
-    pub fn fixate_hash(&self, name: &str, uuid: &str) -> Result<String, ErrorStack> {
+    pub fn fixate_hash(&self, name: &str, uuid: &str) -> Result<String, HashError> {
+        if self.is_in_kernel() {
+            return Err(HashError::InKernel);
+        }
         let text = format!("cryptsetup:{}:{uuid}", escaped(name));
-        hmac(&self.0, &[text.as_bytes()]).map(hex::encode)
+        Ok(hex::encode(hmac(&self.secret, &[text.as_bytes()])?))
     }
 }
 

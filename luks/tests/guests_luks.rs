@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use blockdev::dm::{DeviceMapper, DmName};
 use blockdev::io::{ReadAt, Window};
+use blockdev::keyring::ThreadKey;
 use blockdev::loopdev::{LoopDevice, LoopOptions};
 use blockdev::mapped::Lifetime;
 use common::{CHEAP, Cryptsetup, secret};
 use image_specs::units::{Bytes, Extent, SectorSize};
-use luks::bulk::{Cipher, Decrypting, copy};
+use luks::bulk::{BulkError, Cipher, Decrypting, copy};
 use luks::unlock::{self, Flags, Volume};
-use luks::{DATA_OFFSET, Format, Header, Kdf, Strictness, VolumeKey};
+use luks::{DATA_OFFSET, Format, Header, Kdf, PluginError, Strictness, VolumeKey};
 use serde_json::json;
 use testimages::guest::{Guest, SCRATCH};
 use uuid::Uuid;
@@ -381,4 +382,50 @@ fn devices_are_shared_kept_and_closed() {
     assert!(active.info().read_only);
     drop(active);
     assert!(goes(&mapper, &ours));
+}
+
+#[test]
+fn tokens_of_plug_ins_unlock_in_the_kernel() {
+    testimages::in_guest!(Uml);
+    let image = path("token");
+    make(&ours()[3], &image, &pattern(1));
+    let mut header = load(&File::open(&image).unwrap());
+    let keyring = json!({
+        "type": "luks2-keyring", "keyslots": ["0"], "key_description": "ddi:token"
+    });
+    let token = header.add_token(&keyring).unwrap();
+    let fido = json!({"type": "ddi-unknown", "keyslots": ["0"]});
+    let unknown = header.add_token(&fido).unwrap();
+    let error = header.unlock_token(unknown, None).unwrap_err();
+    assert!(matches!(error, PluginError::NotInstalled { .. }), "{error}");
+    let error = header.unlock_token(9, None).unwrap_err();
+    assert!(matches!(error, PluginError::Missing(9)), "{error}");
+    header.unlock_token(token, None).unwrap_err(); // no such key yet
+
+    let wrong = ThreadKey::add("ddi:token", b"theirs").unwrap();
+    let error = header.unlock_token(token, None).unwrap_err();
+    assert!(matches!(error, PluginError::WrongKey(_)), "{error}");
+    drop(wrong);
+    let _right = ThreadKey::add("ddi:token", b"ours").unwrap();
+    let key = header.unlock_token(token, None).unwrap();
+    assert_eq!((key.is_in_kernel(), key.len()), (true, 64));
+    let (segment, _) = header.segments()[0];
+    let error = Cipher::new(&key, segment).unwrap_err();
+    assert!(matches!(error, BulkError::KernelKey), "{error}");
+
+    let device = attach(&image, true);
+    let device = File::open(device.node()).unwrap();
+    let volume = Volume {
+        header: &header,
+        key: &key,
+        device: &device,
+        read_only: true,
+        flags: Flags::of(&header),
+        lifetime: Lifetime::UntilUnused,
+    };
+    let mapper = DeviceMapper::open().unwrap();
+    let active = unlock::open(&mapper, &name("token"), &volume).unwrap();
+    let mut data = vec![0; DATA];
+    ReadAt::read_exact_at(active.file(), &mut data, 0).unwrap();
+    assert!(data == pattern(1));
 }

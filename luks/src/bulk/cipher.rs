@@ -63,6 +63,9 @@ pub enum BulkError {
         /// The key's bytes.
         given: usize,
     },
+    /// Only the kernel has the key.
+    #[error("only the kernel has the volume key that the token gave: mount the volume instead")]
+    KernelKey,
     /// Not a number of whole sectors.
     #[error("{0} bytes are no whole sectors")]
     Unaligned(usize),
@@ -76,6 +79,9 @@ impl Cipher {
     pub fn new(key: &VolumeKey, segment: &Segment) -> Result<Self, BulkError> {
         if let Some(integrity) = &segment.integrity {
             return Err(BulkError::Authenticated(integrity.algorithm.clone()));
+        }
+        if key.is_in_kernel() {
+            return Err(BulkError::KernelKey);
         }
         let unknown = || BulkError::Cipher(segment.cipher.clone());
         let (name, vector) = segment.cipher.rsplit_once('-').ok_or_else(unknown)?;
@@ -202,6 +208,11 @@ enum Vectors {
 }
 
 impl Worker {
+    /// Bytes of a sector.
+    pub(super) const fn sector(&self) -> usize {
+        self.sector
+    }
+
     /// Encrypts or decrypts whole sectors in place. `first` counts 512 bytes from the segment's
     /// start.
     pub fn run(&mut self, data: &mut [u8], first: u64) -> Result<(), BulkError> {

@@ -235,7 +235,11 @@ impl BlockDevice for Encrypting<'_> {
         // Sectors that are zero below are put back to zero once they have been "decrypted".
         let sector = self.sector();
         let mut unwritten = Vec::new();
-        let decrypted = decrypt(&self.cipher, buffer, offset.get(), |sectors, at| {
+        let mut worker = self
+            .cipher
+            .decryptor()
+            .map_err(|error| self.failed("read", offset.get(), other(error)))?;
+        let decrypted = decrypt(&mut worker, buffer, offset.get(), |sectors, at| {
             let read = self.inner.read_exact_at(sectors, self.below(at));
             for (index, part) in sectors.chunks_exact(sector).enumerate() {
                 if is_zero(part) {

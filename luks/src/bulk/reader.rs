@@ -1,10 +1,11 @@
 //! Reading encrypted data.
 
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use blockdev::io::ReadAt;
 
-use super::{BulkError, Cipher};
+use super::{BulkError, Cipher, Worker};
 
 /// Bytes that are decrypted at once.
 const CHUNK: usize = 256 * 1024;
@@ -16,33 +17,49 @@ const CHUNK: usize = 256 * 1024;
 pub struct Decrypting<R> {
     inner: R,
     cipher: Cipher,
+    /// Those that no thread uses this moment: making one takes longer than a small read.
+    idle: Mutex<Vec<Worker>>,
 }
 
 impl<R: ReadAt> Decrypting<R> {
     /// Reads a segment: `inner` begins where it begins.
     pub fn new(inner: R, cipher: Cipher) -> Self {
-        Self { inner, cipher }
+        Self {
+            inner,
+            cipher,
+            idle: Mutex::default(),
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Worker>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<R: ReadAt> ReadAt for Decrypting<R> {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        decrypt(&self.cipher, buffer, offset, |sectors, at| {
+        let idle = self.idle().pop();
+        let mut worker = match idle {
+            Some(worker) => worker,
+            None => self.cipher.decryptor().map_err(other)?,
+        };
+        let read = decrypt(&mut worker, buffer, offset, |sectors, at| {
             self.inner.read_exact_at(sectors, at)
-        })
+        });
+        self.idle().push(worker);
+        read
     }
 }
 
 /// Reads any bytes: `read` gives whole sectors, which are decrypted.
 pub(super) fn decrypt(
-    cipher: &Cipher,
+    worker: &mut Worker,
     buffer: &mut [u8],
     offset: u64,
     mut read: impl FnMut(&mut [u8], u64) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut worker = cipher.decryptor().map_err(other)?;
-    let grain = cipher.sector_size().bytes().get();
-    let sector = usize::try_from(grain).unwrap_or(CHUNK);
+    let sector = worker.sector();
+    let grain = u64::try_from(sector).unwrap_or(512);
     let mut scratch = Vec::new();
     let mut at = offset;
     let mut rest = buffer;

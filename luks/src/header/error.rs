@@ -6,6 +6,7 @@ use image_specs::luks_header::{Luks1Error, LuksError, MetadataError, Refusal};
 use image_specs::units::Bytes;
 
 use crate::clib::LibraryError;
+use crate::volume_key::HashError;
 
 /// A header cannot be made, read or used.
 #[derive(Debug, thiserror::Error)]
@@ -65,8 +66,8 @@ pub enum HeaderError {
     Locked,
     #[error("this is possible with LUKS version 2 only")]
     Version2Only,
-    #[error("OpenSSL cannot compute a hash")]
-    Hash(#[from] openssl::error::ErrorStack),
+    #[error(transparent)]
+    Hash(#[from] HashError),
     #[error(transparent)]
     Library(#[from] LibraryError),
 }

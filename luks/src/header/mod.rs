@@ -8,6 +8,7 @@
 mod error;
 mod format;
 mod load;
+mod plugin;
 mod version1;
 
 use std::fs::File;
@@ -28,6 +29,7 @@ use zeroize::Zeroizing;
 pub use error::HeaderError;
 pub use format::{DATA_OFFSET, Format, Kdf};
 pub use load::Strictness;
+pub use plugin::PluginError;
 
 use crate::Secret;
 use crate::clib::{self, LibraryError};

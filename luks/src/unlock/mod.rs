@@ -207,6 +207,9 @@ fn with_key<T, E>(
     base: DeviceNumber,
     work: impl FnOnce(&[Target]) -> Result<T, E>,
 ) -> Result<T, E> {
+    if let Some(key) = volume.key.kernel() {
+        return work(&tables.crypt(base, &format!(":{}:logon:{}", key.size, key.description)));
+    }
     let description = tables.key_description(volume.header.uuid());
     let key = ThreadKey::add_logon(&description, volume.key.expose());
     let mut table = match &key {
