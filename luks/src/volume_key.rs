@@ -110,19 +110,28 @@ impl VolumeKey {
         self.len() == 0
     }
 
+    /// What stands for the key of the volume `uuid` that is opened under `name`.
+    pub(crate) fn measured_text(name: &str, uuid: &str) -> String {
+        format!("cryptsetup:{}:{uuid}", escaped(name))
+    }
+
+    pub(crate) fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
     /// What `fixate-volume-key=` in crypttab wants of the volume `uuid` that is opened under `name`;
     /// also what is measured of a volume key.
     pub fn fixate_hash(&self, name: &str, uuid: &str) -> Result<String, HashError> {
         if self.is_in_kernel() {
             return Err(HashError::InKernel);
         }
-        let text = format!("cryptsetup:{}:{uuid}", escaped(name));
+        let text = Self::measured_text(name, uuid);
         Ok(hex::encode(hmac(&self.secret, &[text.as_bytes()])?))
     }
 }
 
 /// A name without the colons that separate it, nor anything that is not printable ASCII.
-fn escaped(name: &str) -> String {
+pub(crate) fn escaped(name: &str) -> String {
     let escape = |byte: u8| match byte {
         b':' | b'\\' | 0..b' ' | 127.. => format!("\\x{byte:02x}"),
         _ => char::from(byte).to_string(),

@@ -12,7 +12,10 @@ use image_specs::tpm2::policy::signed_message;
 use image_specs::tpm2::token::{Argon2id, SignedPcrs};
 use image_specs::tpm2::{Bank, PcrSet, PcrSignatures, Pcrlock, PolicyDigest, Token};
 use luks::Secret;
-use luks::tpm2::{Device, Enrollment, Entropy, Pin, PinCost, Sealer, Unsealing, enroll, unseal};
+use luks::tpm2::measure::{Measurement, Place, measure};
+use luks::tpm2::{
+    Device, Enrollment, Entropy, Pin, PinCost, Sealer, Tpm, Unsealing, enroll, unseal,
+};
 use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
@@ -206,6 +209,7 @@ impl Bench {
     /// A policy with two values for PCR 16, made by systemd-pcrlock.
     fn lock(&self) {
         self.write("log", b"");
+        self.write("firmware", b"");
         fs::create_dir(self.path("components")).unwrap();
         self.write("hello", b"hello");
         let tool = "/usr/lib/systemd/systemd-pcrlock";
@@ -230,7 +234,7 @@ impl Bench {
             .arg(program);
         command.env("SYSTEMD_TPM2_DEVICE", self.tpm.device());
         command.env("SYSTEMD_MEASURE_LOG_USERSPACE", "log");
-        command.env("SYSTEMD_MEASURE_LOG_FIRMWARE", "log");
+        command.env("SYSTEMD_MEASURE_LOG_FIRMWARE", "firmware");
         command
             .env("PIN", PIN)
             .env("NEWPIN", PIN)
@@ -435,4 +439,49 @@ fn each_opens_what_the_other_enrolls() {
     for (_, place) in places {
         fs::remove_file(run.join(place)).unwrap();
     }
+}
+
+/// systemd's record of a measurement and ours, in one log, which then explains the PCR.
+#[test]
+#[ignore = "needs root and the newest systemd: make peer-test"]
+fn measurements_are_recorded_alike() {
+    let bench = Bench::new();
+    let mut theirs = bench.peer("/usr/lib/systemd/systemd-pcrextend");
+    theirs.arg(format!("--tpm2-device={}", bench.tpm.device()));
+    theirs.args(["--pcr=15", "--event-type=dm-verity", "verity:root:0707"]);
+    succeeds(theirs.env("SYSTEMD_FORCE_MEASURE", "1"));
+    let log = bench.path("log");
+    let records = || -> Vec<Value> {
+        let bytes = fs::read(&log).unwrap();
+        let records = bytes.split(|byte| *byte == 0x1e).skip(1);
+        records
+            .map(|text| serde_json::from_slice(text).unwrap())
+            .collect()
+    };
+    let first = records().remove(0);
+    let content = &first["content"];
+    let place = Place {
+        pcr: 15,
+        banks: &[],
+        log: log.clone(),
+        boot_id: content["bootId"].as_str().unwrap().to_owned(),
+        since_boot: content["timestamp"].as_u64().unwrap(),
+    };
+    let measurement = Measurement::root_hash("root", &[7, 7]);
+    let mut tpm = Tpm::open(&bench.device(), entropy()).unwrap();
+    measure(&mut tpm, &measurement, &place)
+        .unwrap()
+        .record
+        .unwrap();
+    let both = records();
+    assert_eq!(both[0].to_string(), both[1].to_string());
+    let mut show = bench.peer("/usr/lib/systemd/systemd-pcrlock");
+    let shown = succeeds(show.args(["log", "--json=short", "--pcr=15"]));
+    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let log = shown["log"].as_array().unwrap();
+    assert_eq!(
+        log.iter().filter(|record| record["pcr"] == 15).count(),
+        2,
+        "{shown}"
+    );
 }

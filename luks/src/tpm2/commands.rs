@@ -37,7 +37,7 @@ pub(super) struct Bound<'a> {
 /// A ticket by which the TPM knows later that it has checked a signature.
 pub(super) struct Ticket(Vec<u8>);
 
-fn plain<'a>(
+pub(super) fn plain<'a>(
     what: &'static str,
     code: u32,
     handles: &'a [&'a Entity],

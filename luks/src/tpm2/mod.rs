@@ -3,9 +3,9 @@
 //! [`enroll`] makes a secret, has a TPM (or, without one, its public key) seal it under a policy, and
 //! describes the result in a token as systemd-cryptenroll writes it; [`unseal`] gives the secret back
 //! where the policy holds. The policy is any of: PCR values, a signature over PCR values, predictions of
-//! systemd-pcrlock, a PIN.
+//! systemd-pcrlock, a PIN. [`measure`] extends PCRs, and records what was measured.
 //!
-//! Commands are written to the device byte by byte ([`tpm`]), not through a TSS library: the wrapper
+//! Commands are written to the device byte by byte (`tpm`), not through a TSS library: the wrapper
 //! for it has no `PolicyAuthorizeNV`, which pcrlock is made of, and keeps secrets in memory that nobody
 //! erases.
 
@@ -17,6 +17,7 @@ mod enroll;
 mod entropy;
 mod error;
 mod keys;
+pub mod measure;
 mod offline;
 mod pin;
 mod policy;
