@@ -9,10 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use blockdev::io::{ReadAt, Window};
+use image_specs::tpm2::Token;
 use image_specs::units::{Bytes, Extent};
 use luks::bulk::{Cipher, Decrypting};
+use luks::tpm2::{self, Entropy, Unsealing};
 use luks::{DATA_OFFSET, Header, Secret, Strictness};
 use serde_json::Value;
+use testimages::swtpm::Swtpm;
 
 use common::{SEED, Scratch, cut, fails, partitions, repart, run, unprivileged};
 
@@ -229,6 +232,57 @@ fn cryptsetup_opens_what_was_made() {
         fails(&mut open(&wrong), 2);
         assert_eq!(built.partition["raw_size"], MIB + RESERVE);
     }
+}
+
+/// A key slot by file and one by TPM; the token has all that opening it takes.
+#[test]
+fn a_tpm_opens_what_it_sealed() {
+    let scratch = Scratch::new();
+    let tpm = Swtpm::start();
+    let definitions = scratch.definitions(&[
+        ("10.conf", "Type=home\nFormat=swap\nEncrypt=key-file+tpm2\nEncryptKDF=minimal\nTPM2PCRs=7\nTPM2PCRs=16:sha256\nSizeMinBytes=33M\n"),
+        ("20.conf", "Type=srv\nFormat=swap\nEncrypt=tpm2\nSizeMinBytes=33M\n"),
+    ]);
+    let image = scratch.path("image");
+    let device = format!("--tpm2-device={}", tpm.device());
+    let mut command = repart();
+    command
+        .args(["--empty=create", "--size=auto", SEED, &definitions, &device])
+        .arg(key(&scratch))
+        .arg(&image);
+    let built = partitions(&mut unprivileged(&command));
+    for (partition, slots, pcrs) in [(&built[0], 2, &[7, 16][..]), (&built[1], 1, &[])] {
+        let part = scratch.path("part");
+        cut(&image, partition, &part);
+        let file = File::open(&part).unwrap();
+        let size = Bytes::new(file.metadata().unwrap().len());
+        let strictness = Strictness::with_memory(Bytes::mib(64));
+        let header = Header::load(&file, size, &strictness).unwrap().unwrap();
+        let metadata = header.metadata().unwrap();
+        assert_eq!(metadata.keyslots.len(), slots);
+        let dump = run(Command::new("cryptsetup")
+            .args(["luksDump", "--dump-json-metadata"])
+            .arg(&part));
+        let json: Value = serde_json::from_str(&dump).unwrap();
+        let token = &json["tokens"]["0"];
+        let last = (slots - 1).to_string();
+        assert_eq!(token["keyslots"], serde_json::json!([last]));
+        assert_eq!(token["tpm2-pcrs"], serde_json::json!(pcrs));
+        let token = Token::from_json(token).unwrap().unwrap();
+        let unsealing = Unsealing {
+            device: tpm.device().parse().unwrap(),
+            pin: None,
+            signatures: None,
+            pcrlock: None,
+        };
+        let secret = tpm2::unseal(&token, &unsealing, Entropy::new([7; 32])).unwrap();
+        header.unlock_slot(&secret, last.parse().ok()).unwrap();
+    }
+    drop(tpm);
+    fs::remove_file(&image).unwrap();
+    let said = fails(&mut command, 1);
+    assert!(said.contains("cannot seal the key with a TPM"), "{said}");
+    assert!(!image.exists());
 }
 
 #[test]

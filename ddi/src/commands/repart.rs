@@ -6,6 +6,7 @@ use image_specs::eltorito::Identifiers;
 use image_specs::identity::Seed;
 use image_specs::partition::PartitionType;
 use image_specs::units::{Bytes, Grain, SectorSize};
+use luks::tpm2::Tpm2Error;
 use repart::build::apply::Applied;
 use repart::build::job::{Fstab, Job};
 use repart::build::session::{Replay, Session, SessionError};
@@ -17,7 +18,7 @@ use repart::report::Report;
 use uuid::Uuid;
 
 use super::repart_args::{AppendArg, EmptyArg, RepartArgs};
-use super::{repart_keys, repart_load, repart_refusals, repart_sign, repart_view};
+use super::{repart_keys, repart_load, repart_refusals, repart_sign, repart_view, tpm2_args};
 use crate::exit::{Exit, Failure};
 use crate::surroundings;
 use crate::ui::progress::Progress;
@@ -36,6 +37,10 @@ impl verb::Run for RepartArgs {
 }
 
 fn run(args: &RepartArgs, ui: &Ui) -> Result<Exit, Failure> {
+    if args.encryption.tpm2.lists() {
+        tpm2_args::list(ui)?;
+        return Ok(Exit::Ok);
+    }
     repart_refusals::check(args)?;
     let wanted = repart_load::definitions(args, ui)?;
     for warning in &wanted.warnings {
@@ -112,6 +117,9 @@ impl Run<'_> {
         drop(progress);
         self.notices();
         let applied = applied.map_err(failure)?;
+        for notice in &applied.notices {
+            self.ui.note(notice);
+        }
         self.finish(&applied, split)?;
         Ok(Exit::Ok)
     }
@@ -386,5 +394,22 @@ fn failure(error: SessionError) -> Failure {
         SessionError::Target(TargetError::OtherSectors { .. }) => Exit::NoLabel,
         _ => Exit::Failure,
     };
-    Failure::from(error).with_exit(exit)
+    let hint = tpm2_error(&error).and_then(tpm2_args::hint);
+    let failure = Failure::from(error).with_exit(exit);
+    match hint {
+        Some(hint) => failure.with_hint(hint),
+        None => failure,
+    }
+}
+
+/// What the TPM had to say, if it is to blame.
+fn tpm2_error(error: &SessionError) -> Option<&Tpm2Error> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
 }

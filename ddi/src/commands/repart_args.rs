@@ -6,6 +6,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use image_specs::arch::Architecture;
 use image_specs::conf::{boolean, size};
 
+use super::tpm2_args::Tpm2Args;
 use crate::ui::Mode;
 use crate::values::{SeedArg, SizeArg, Tristate};
 use crate::values::{seed, size_or_auto};
@@ -186,33 +187,11 @@ pub(crate) struct Signing {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Encryption")]
 pub(crate) struct Encryption {
-    /// Key to encrypt partitions with
+    /// Key file to encrypt partitions with, whatever KeyFile= says: a regular file or a socket
     #[arg(long, value_name = "PATH")]
     pub(crate) key_file: Option<PathBuf>,
-    /// TPM2 device to use
-    #[arg(long, value_name = "PATH|auto|list")]
-    pub(crate) tpm2_device: Option<String>,
-    /// Enroll a TPM2 device by its public key
-    #[arg(long, value_name = "PATH")]
-    pub(crate) tpm2_device_key: Option<PathBuf>,
-    /// Handle of the TPM2 key to seal with
-    #[arg(long, value_name = "HANDLE")]
-    pub(crate) tpm2_seal_key_handle: Option<String>,
-    /// TPM2 PCRs to bind to
-    #[arg(long, value_name = "PCR1+PCR2+…")]
-    pub(crate) tpm2_pcrs: Option<String>,
-    /// Public key (PEM) of a signed TPM2 PCR policy
-    #[arg(long, value_name = "PATH")]
-    pub(crate) tpm2_public_key: Option<PathBuf>,
-    /// Policy reference of that signed policy
-    #[arg(long, value_name = "STRING")]
-    pub(crate) tpm2_public_key_policyref: Option<String>,
-    /// PCRs of that signed policy
-    #[arg(long, value_name = "PCR1+PCR2+…")]
-    pub(crate) tpm2_public_key_pcrs: Option<String>,
-    /// Policy of pcrlock to bind to
-    #[arg(long, value_name = "PATH")]
-    pub(crate) tpm2_pcrlock: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) tpm2: Tpm2Args,
 }
 
 /// Which definitions count.

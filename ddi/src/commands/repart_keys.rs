@@ -1,29 +1,32 @@
-//! The key files of `ddi repart`: `--key-file=`, and `KeyFile=` of each definition.
+//! The keys of `ddi repart`: `--key-file=`, `KeyFile=` of each definition, and what TPMs seal.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use image_specs::tpm2::PcrList;
 use luks::Secret;
-use repart::build::encrypt::Keys;
+use luks::key::KeyFile;
+use repart::build::encrypt::{Keys, Sealing};
 use repart::definition::{Definition, DefinitionSet, Encrypt, Key};
 
 use super::repart_args::RepartArgs;
 use crate::exit::Failure;
+use crate::surroundings;
 use crate::ui::Ui;
 use crate::values::SeedArg;
-
-/// The largest key file, as with cryptsetup.
-const MAX_SIZE: u64 = 8 << 20;
 
 /// Reads every key file that is named, so that a wrong one is found before anything is built.
 pub(crate) fn keys(args: &RepartArgs, wanted: &DefinitionSet, ui: &Ui) -> Result<Keys, Failure> {
     let common = args.encryption.key_file.as_deref();
     let common = common.map(|path| read(path, ui)).transpose()?;
-    let mut passphrases = BTreeMap::new();
+    let mut keys = Keys {
+        seed: match args.operation.seed {
+            Some(SeedArg::Fixed(seed)) => Some(Secret::new(seed.as_bytes().to_vec())),
+            Some(SeedArg::Random) | None => None,
+        },
+        passphrases: BTreeMap::new(),
+        sealings: sealings(args, wanted)?,
+    };
     for (at, definition) in wanted.definitions.iter().enumerate() {
         let own = definition.encryption.key_file.as_deref();
         let own = own.map(|path| {
@@ -31,7 +34,7 @@ pub(crate) fn keys(args: &RepartArgs, wanted: &DefinitionSet, ui: &Ui) -> Result
         });
         let own = own.transpose()?;
         if let Some(secret) = common.clone().or(own) {
-            passphrases.insert(at, secret);
+            keys.passphrases.insert(at, secret);
         } else if takes_passphrase(definition) {
             let file = definition.origin.path.as_deref().unwrap_or(Path::new(""));
             ui.note(&format!(
@@ -40,19 +43,62 @@ pub(crate) fn keys(args: &RepartArgs, wanted: &DefinitionSet, ui: &Ui) -> Result
             ));
         }
     }
-    let seed = match args.operation.seed {
-        Some(SeedArg::Fixed(seed)) => Some(Secret::new(seed.as_bytes().to_vec())),
-        Some(SeedArg::Random) | None => None,
+    check_seed(wanted, &keys)?;
+    Ok(keys)
+}
+
+fn check_seed(wanted: &DefinitionSet, keys: &Keys) -> Result<(), Failure> {
+    let mut seeded = wanted
+        .definitions
+        .iter()
+        .filter(|one| one.encryption.seeded);
+    let Some(definition) = seeded.next().filter(|_| keys.seed.is_none()) else {
+        return Ok(());
     };
-    let seeded = wanted.definitions.iter().find(|one| one.encryption.seeded);
-    if let Some(definition) = seeded.filter(|_| seed.is_none()) {
-        let failure = Failure::message(
-            "EncryptVolumeKey=seed makes the key of a seed, and none was given on the command line",
+    let failure = Failure::message(
+        "EncryptVolumeKey=seed makes the key of a seed, and none was given on the command line",
+    );
+    let failure = failure.with_hint("pass --seed=UUID, and keep it as secret as a key");
+    Err(placed(definition, Key::EncryptVolumeKey, failure))
+}
+
+/// What is sealed for each definition that wants a TPM.
+fn sealings(
+    args: &RepartArgs,
+    wanted: &DefinitionSet,
+) -> Result<BTreeMap<usize, Sealing>, Failure> {
+    let mut sealings = BTreeMap::new();
+    for (at, definition) in wanted.definitions.iter().enumerate() {
+        let mode = definition.encryption.mode;
+        if !matches!(mode, Encrypt::Tpm2 | Encrypt::KeyFileAndTpm2) {
+            continue;
+        }
+        let pcrs =
+            pcrs(definition).map_err(|failure| placed(definition, Key::TPM2PCRs, failure))?;
+        let sealing = args.encryption.tpm2.sealing(&pcrs)?;
+        let mut entropy = [0; 32];
+        for half in entropy.chunks_exact_mut(16) {
+            half.copy_from_slice(&surroundings::random()?);
+        }
+        sealings.insert(
+            at,
+            Sealing {
+                enrollment: sealing.enrollment,
+                sealer: sealing.sealer,
+                entropy,
+            },
         );
-        let failure = failure.with_hint("pass --seed=UUID, and keep it as secret as a key");
-        return Err(placed(definition, Key::EncryptVolumeKey, failure));
     }
-    Ok(Keys { passphrases, seed })
+    Ok(sealings)
+}
+
+/// All lines of `TPM2PCRs=` together.
+fn pcrs(definition: &Definition) -> Result<PcrList, Failure> {
+    let mut all = PcrList::default();
+    for line in &definition.encryption.tpm2_pcrs {
+        all = all.and(&line.parse()?)?;
+    }
+    Ok(all)
 }
 
 fn takes_passphrase(definition: &Definition) -> bool {
@@ -60,37 +106,15 @@ fn takes_passphrase(definition: &Definition) -> bool {
     matches!(mode, Encrypt::KeyFile | Encrypt::KeyFileAndTpm2)
 }
 
-/// Reads a regular file, or what a socket says until it is closed.
 fn read(path: &Path, ui: &Ui) -> Result<Secret, Failure> {
-    let shown = path.display();
-    let failed =
-        |error: io::Error| Failure::message(format!("cannot read key file {shown}: {error}"));
-    let metadata = path.metadata().map_err(failed)?;
-    let kind = metadata.file_type();
-    let source: Box<dyn Read> = if kind.is_socket() {
-        Box::new(UnixStream::connect(path).map_err(failed)?)
-    } else if kind.is_file() {
-        if metadata.permissions().mode() & 0o007 != 0 {
-            ui.note(&format!(
-                "warning: key file {shown} can be used by everybody (mode {:04o}); chmod 0600 it",
-                metadata.permissions().mode() & 0o7777
-            ));
-        }
-        Box::new(File::open(path).map_err(failed)?)
-    } else {
-        let text = format!("key file {shown} is neither a regular file nor a socket");
-        return Err(Failure::message(text));
-    };
-    let mut bytes = Vec::new();
-    let read = source.take(MAX_SIZE + 1).read_to_end(&mut bytes);
-    let secret = Secret::new(bytes);
-    read.map_err(failed)?;
-    match u64::try_from(secret.len()) {
-        Ok(0..=MAX_SIZE) => Ok(secret),
-        _ => Err(Failure::message(format!(
-            "key file {shown} has more than 8 MiB"
-        ))),
+    let key = KeyFile::new(path).read()?;
+    if key.world_readable {
+        let path = path.display();
+        ui.note(&format!(
+            "warning: the key file {path} can be used by everybody; chmod 0600 it"
+        ));
     }
+    Ok(key.secret)
 }
 
 /// The failure, with the place in the definition that leads to it.

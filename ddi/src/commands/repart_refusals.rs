@@ -20,38 +20,8 @@ pub(crate) fn check(args: &RepartArgs) -> Result<(), Failure> {
 }
 
 fn not_yet(args: &RepartArgs) -> Result<(), Failure> {
-    let encryption = &args.encryption;
     let configuration = &args.configuration;
     let asked = [
-        (
-            encryption.tpm2_device.is_some(),
-            "--tpm2-device= (encryption)",
-        ),
-        (
-            encryption.tpm2_device_key.is_some(),
-            "--tpm2-device-key= (encryption)",
-        ),
-        (
-            encryption.tpm2_seal_key_handle.is_some(),
-            "--tpm2-seal-key-handle= (encryption)",
-        ),
-        (encryption.tpm2_pcrs.is_some(), "--tpm2-pcrs= (encryption)"),
-        (
-            encryption.tpm2_public_key.is_some(),
-            "--tpm2-public-key= (encryption)",
-        ),
-        (
-            encryption.tpm2_public_key_policyref.is_some(),
-            "--tpm2-public-key-policyref= (encryption)",
-        ),
-        (
-            encryption.tpm2_public_key_pcrs.is_some(),
-            "--tpm2-public-key-pcrs= (encryption)",
-        ),
-        (
-            encryption.tpm2_pcrlock.is_some(),
-            "--tpm2-pcrlock= (encryption)",
-        ),
         (configuration.image.is_some(), "--image="),
         (configuration.image_policy.is_some(), "--image-policy="),
         (configuration.list_devices, "--list-devices"),

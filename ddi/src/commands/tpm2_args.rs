@@ -1,8 +1,4 @@
 //! The `--tpm2-…` options of verbs that encrypt: what a new key is sealed to, and by which TPM.
-#![expect(
-    dead_code,
-    reason = "no verb encrypts yet: the one that does flattens them"
-)]
 
 use std::fs;
 use std::io::{self, Read};

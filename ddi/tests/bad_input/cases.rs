@@ -77,19 +77,19 @@ pub(crate) const DEFINITIONS: &[(&str, i32, &str)] = &[
         "error: making the nosuch file system of 10-x.conf: mkfs.nosuch is needed but not installed",
     ),
     (
-        "Type=root\nFormat=ext4\nEncrypt=tpm2\n",
+        "Type=root\nFormat=ext4\nEncrypt=tpm2\nTPM2PCRs=7:sha1+8:sha256\n",
         1,
-        "error: $/repart.d/10-x.conf:4:1: Encrypt= is not supported yet; remove it or use systemd-repart for this definition",
+        "error: $/repart.d/10-x.conf:5:1: PCRs of the banks sha1 and sha256 are mixed; a policy can have one bank only",
     ),
     (
         "Type=root\nFormat=ext4\nEncrypt=key-file\nKeyFile=$/nowhere\n",
         1,
-        "error: $/repart.d/10-x.conf:5:1: cannot read key file $/nowhere: No such file or directory (os error 2)",
+        "error: $/repart.d/10-x.conf:5:1: cannot read the key from $/nowhere: No such file or directory (os error 2)",
     ),
     (
         "Type=root\nKeyFile=$/src\n",
         1,
-        "error: $/repart.d/10-x.conf:3:1: key file $/src is neither a regular file nor a socket",
+        "error: $/repart.d/10-x.conf:3:1: $/src is neither a file nor a socket to read a key from",
     ),
     (
         "Type=root\nFormat=swap\nEncrypt=key-file\nEncryptVolumeKey=mine\n",
@@ -550,17 +550,17 @@ pub(crate) const ARGUMENTS: &[(&str, i32, &str)] = &[
     (
         "--empty=create --size=auto --key-file=nowhere new.raw",
         1,
-        "error: cannot read key file nowhere: No such file or directory (os error 2)",
+        "error: cannot read the key from nowhere: No such file or directory (os error 2)",
     ),
     (
         "--empty=create --size=auto --key-file=pipe new.raw",
         1,
-        "error: key file pipe is neither a regular file nor a socket",
+        "error: pipe is neither a file nor a socket to read a key from",
     ),
     (
-        "--empty=create --size=auto --tpm2-device=auto new.raw",
+        "--empty=create --size=auto --tpm2-device=auto --tpm2-device-key=key.pub new.raw",
         1,
-        "error: --tpm2-device= (encryption) is not supported yet\nhint: leave the option out, or use systemd-repart for this run",
+        "error: the argument '--tpm2-device <PATH|auto|list|swtpm:…",
     ),
     (
         "--empty=create --size=auto --image=gpt.raw new.raw",

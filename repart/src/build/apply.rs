@@ -34,6 +34,8 @@ pub struct Applied {
     pub root_hashes: BTreeMap<usize, RootHash>,
     /// Hashes of volume keys for crypttab, by the same place.
     pub key_hashes: BTreeMap<usize, String>,
+    /// What a person should hear.
+    pub notices: Vec<String>,
 }
 
 impl Applied {
@@ -43,6 +45,7 @@ impl Applied {
             plan,
             root_hashes: BTreeMap::new(),
             key_hashes: BTreeMap::new(),
+            notices: Vec::new(),
         }
     }
 }
@@ -122,6 +125,7 @@ pub fn apply(
             plan,
             root_hashes: BTreeMap::new(),
             key_hashes: BTreeMap::new(),
+            notices: Vec::new(),
         },
     };
     for step in steps {
@@ -174,8 +178,9 @@ impl<'a> Run<'a> {
             filling.write(self.device, filling.partition.extent())?;
             return Ok(());
         }
-        let hash = encrypt::write(&filling, &self.job.keys, self.device)?;
-        self.applied.key_hashes.insert(index, hash);
+        let done = encrypt::write(&filling, &self.job.keys, self.device)?;
+        self.applied.key_hashes.insert(index, done.key_hash);
+        self.applied.notices.extend(done.notice);
         Ok(())
     }
 

@@ -12,7 +12,9 @@ use blockdev::io::DeviceWindow;
 use blockdev::{BlockDevice, DeviceError};
 use image_specs::units::{Bytes, Extent, SectorSize};
 use luks::bulk::{BulkError, Cipher, CopyError, Encrypting};
+use luks::tpm2::{self, Enrollment, Entropy, Sealer, Tpm2Error};
 use luks::{DATA_OFFSET, Format, Header, HeaderError, Secret, VolumeKey};
+use serde_json::json;
 
 use super::apply::StepError;
 use super::fill::Filling;
@@ -33,8 +35,30 @@ const RESERVE: Bytes = Bytes::mib(32);
 pub struct Keys {
     /// What unlocks the partition of each definition that has a key file, by its place in the list.
     pub passphrases: BTreeMap<usize, Secret>,
+    /// What the keys of partitions are sealed to, by the same place.
+    pub sealings: BTreeMap<usize, Sealing>,
     /// The seed, where it was given: for `EncryptVolumeKey=seed`.
     pub seed: Option<Secret>,
+}
+
+/// A key that a TPM is to keep.
+#[derive(Debug)]
+pub struct Sealing {
+    /// What it is sealed to.
+    pub enrollment: Enrollment,
+    /// Who seals it.
+    pub sealer: Sealer,
+    /// Random bytes for this key alone.
+    pub entropy: [u8; 32],
+}
+
+/// What is known of a partition once it is encrypted.
+#[derive(Debug)]
+pub(super) struct Encrypted {
+    /// The hash by which crypttab knows the volume key.
+    pub(super) key_hash: String,
+    /// What a person should hear.
+    pub(super) notice: Option<String>,
 }
 
 /// Why a partition cannot be encrypted.
@@ -50,6 +74,12 @@ pub enum EncryptError {
     Copy(#[from] CopyError),
     #[error(transparent)]
     Device(#[from] DeviceError),
+    #[error("cannot seal the key with a TPM")]
+    Tpm2(#[from] Tpm2Error),
+    #[error("the TPM gave a token that is no JSON object; this is a bug in ddi")]
+    Token,
+    #[error("nothing was prepared to seal the key with; this is a bug in ddi")]
+    NoSealing,
     #[error("cannot make a volume key, or a hash of it")]
     VolumeKey(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("cannot find out what the file system leaves free")]
@@ -74,14 +104,14 @@ pub fn keeps_holes(encryption: &Encryption) -> bool {
         .unwrap_or(encryption.discard == Some(false))
 }
 
-/// Writes header and contents; gives the hash by which crypttab knows the volume key.
+/// Writes header and contents.
 pub(super) fn write(
     filling: &Filling<'_>,
     keys: &Keys,
     device: &mut dyn BlockDevice,
-) -> Result<String, StepError> {
+) -> Result<Encrypted, StepError> {
     let extent = filling.partition.extent();
-    let header = header(filling, keys)?;
+    let (header, notice) = header(filling, keys)?;
     let segments = header.segments();
     let (Some(volume_key), [(segment, _)]) = (header.volume_key(), &segments[..]) else {
         return Err(StepError::Unprepared);
@@ -102,11 +132,12 @@ pub(super) fn write(
     header.write_to(&mut start).map_err(EncryptError::from)?;
     let name = crypttab::name(filling.definition, filling.partition.luks_uuid);
     let hash = volume_key.fixate_hash(&name, header.uuid());
-    Ok(hash.map_err(|error| EncryptError::VolumeKey(error.into()))?)
+    let key_hash = hash.map_err(|error| EncryptError::VolumeKey(error.into()))?;
+    Ok(Encrypted { key_hash, notice })
 }
 
-/// A header with its key slots.
-fn header(filling: &Filling<'_>, keys: &Keys) -> Result<Header, EncryptError> {
+/// A header with its key slots, and what a person should hear of them.
+fn header(filling: &Filling<'_>, keys: &Keys) -> Result<(Header, Option<String>), EncryptError> {
     let (definition, partition) = (filling.definition, &filling.partition);
     let encryption = &definition.encryption;
     let size = partition.new_size;
@@ -134,7 +165,29 @@ fn header(filling: &Filling<'_>, keys: &Keys) -> Result<Header, EncryptError> {
         let passphrase = passphrase.unwrap_or_else(|| Secret::new(Vec::new()));
         header.add_passphrase(&passphrase, kdf(encryption))?;
     }
-    Ok(header)
+    let mut notice = None;
+    if matches!(encryption.mode, Encrypt::Tpm2 | Encrypt::KeyFileAndTpm2) {
+        let sealing = keys.sealings.get(&filling.at);
+        let unmeasured = seal(&mut header, sealing.ok_or(EncryptError::NoSealing)?)?;
+        notice = unmeasured.then(|| {
+            let label = &partition.label;
+            format!("warning: nothing was measured into the PCRs that the key of {label:?} is bound to, so they protect nothing")
+        });
+    }
+    Ok((header, notice))
+}
+
+/// Adds a key slot that only a TPM can open, with its token. Says whether its PCRs are all unused.
+fn seal(header: &mut Header, sealing: &Sealing) -> Result<bool, EncryptError> {
+    let entropy = Entropy::new(sealing.entropy);
+    let enrolled = tpm2::enroll(&sealing.enrollment, &sealing.sealer, entropy)?;
+    // The secret has all the entropy there is, so its key slot needs no slow KDF.
+    let slot = header.add_passphrase(&enrolled.secret, luks::Kdf::Minimal)?;
+    let mut token = enrolled.token;
+    let fields = token.as_object_mut().ok_or(EncryptError::Token)?;
+    fields.insert("keyslots".to_owned(), json!([slot.to_string()]));
+    header.add_token(&token)?;
+    Ok(enrolled.unmeasured)
 }
 
 /// The label of the LUKS2 header, which has room for 47 bytes.
