@@ -1,7 +1,10 @@
 //! systemd-cryptenroll's TPM2 tokens and ours, each opened by the other, on one software TPM.
 //!
-//! Needs root, and the newest systemd in the folder that `DDI_PEER_ROOT` names: `make peer-test`.
+//! Needs root, and the newest systemd in the folder that `DDI_PEER_ROOT` names: `make peer-test`. Where
+//! `DDI_TPM2_SAMPLES` names a folder, the tokens of systemd's making are kept there, with the TPM's
+//! state: `luks/tests/tpm2_samples` is from there.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -138,6 +141,7 @@ struct Bench {
     folder: tempfile::TempDir,
     tpm: Swtpm,
     signer: PKey<Private>,
+    samples: RefCell<Vec<Value>>,
 }
 
 impl Bench {
@@ -150,6 +154,7 @@ impl Bench {
             folder,
             tpm: Swtpm::start(),
             signer,
+            samples: RefCell::default(),
         };
         bench.write("key", b"passphrase");
         bench.write("pub.pem", &bench.signer.public_key_to_pem().unwrap());
@@ -318,11 +323,54 @@ impl Bench {
         succeeds(command.arg("image"));
         let token = Token::from_json(&tokens(&image)["0"]).unwrap().unwrap();
         self.has_the_fields_of(&token, case);
-        let secret = self.unseal(&token);
+        self.opens(case.name, &image, &token);
+    }
+
+    /// Unseals a token of slot 1, and opens the volume by what comes of it.
+    fn opens(&self, name: &str, image: &Path, token: &Token) -> Secret {
+        let secret = self.unseal(token);
+        let passphrase = String::from_utf8(secret.expose().to_vec()).unwrap();
+        self.samples.borrow_mut().push(json!({
+            "name": name, "token": token.to_json(), "passphrase": passphrase,
+        }));
         let mut open = Command::new("cryptsetup");
         open.args(["open", "--test-passphrase", "--key-slot=1", "--key-file"]);
         self.write("secret", secret.expose());
-        succeeds(open.arg(self.path("secret")).arg(&image));
+        succeeds(open.arg(self.path("secret")).arg(image));
+        secret
+    }
+
+    /// A token of the systemd that this machine runs, which may be older.
+    fn older(&self, options: &[&str]) {
+        let image = self.volume();
+        let mut command = Command::new("systemd-cryptenroll");
+        command.arg(format!("--tpm2-device={}", self.tpm.device()));
+        command.env("PASSWORD", "passphrase").env("NEWPIN", PIN);
+        succeeds(
+            command
+                .args(options)
+                .current_dir(self.folder.path())
+                .arg(&image),
+        );
+        // Old versions leave their sessions behind.
+        for what in ["-l", "-s", "-t"] {
+            self.tpm.tool(&format!("tpm2_flushcontext {what}"));
+        }
+        let token = Token::from_json(&tokens(&image)["0"]).unwrap().unwrap();
+        self.opens(&format!("older: {}", options.join(" ")), &image, &token);
+    }
+
+    /// Keeps what has been made, if that is wanted.
+    fn keep(&self) {
+        let Some(folder) = std::env::var_os("DDI_TPM2_SAMPLES").map(PathBuf::from) else {
+            return;
+        };
+        for name in ["sig.json", "pcrlock.json"] {
+            fs::copy(self.path(name), folder.join(name)).unwrap();
+        }
+        let samples = serde_json::to_string_pretty(&*self.samples.borrow()).unwrap();
+        fs::write(folder.join("samples.json"), samples).unwrap();
+        fs::write(folder.join("state"), self.tpm.state()).unwrap();
     }
 
     /// Their token tells what ours would.
@@ -436,6 +484,19 @@ fn each_opens_what_the_other_enrolls() {
         println!("{}: we enroll, systemd unseals", case.name);
         bench.ours(case);
     }
+    for options in [
+        &["--tpm2-pcrs=7"][..],
+        &["--tpm2-pcrs=", "--tpm2-with-pin=yes"],
+        &[
+            "--tpm2-pcrs=7",
+            "--tpm2-public-key=pub.pem",
+            "--tpm2-public-key-pcrs=11",
+        ],
+    ] {
+        println!("older systemd enrolls, we unseal: {options:?}");
+        bench.older(options);
+    }
+    bench.keep();
     for (_, place) in places {
         fs::remove_file(run.join(place)).unwrap();
     }

@@ -1,5 +1,6 @@
 //! A software TPM of one's own: a process that is gone when the value goes.
 
+use std::fs;
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
@@ -13,9 +14,10 @@ use tempfile::TempDir;
 pub struct Swtpm {
     child: Child,
     port: u16,
-    _state: TempDir,
+    state: TempDir,
 }
 
+const STATE: &str = "tpm2-00.permall";
 const TRIES: usize = 20;
 const PATIENCE: usize = 200;
 
@@ -26,16 +28,35 @@ impl Swtpm {
     ///
     /// If the program is missing or does not come up.
     pub fn start() -> Self {
+        Self::run(tempfile::tempdir().expect("a folder for the TPM's state"))
+    }
+
+    /// Starts one with what [`Swtpm::state`] has told of another: the same keys, and PCRs of zeros.
+    ///
+    /// # Panics
+    ///
+    /// If the program is missing or does not come up.
+    pub fn with_state(bytes: &[u8]) -> Self {
         let state = tempfile::tempdir().expect("a folder for the TPM's state");
+        fs::write(state.path().join(STATE), bytes).expect("the TPM's state");
+        Self::run(state)
+    }
+
+    /// All that stays in the TPM when it is switched off.
+    ///
+    /// # Panics
+    ///
+    /// If it has not stored anything yet.
+    pub fn state(&self) -> Vec<u8> {
+        fs::read(self.state.path().join(STATE)).expect("the TPM's state")
+    }
+
+    fn run(state: TempDir) -> Self {
         for _ in 0..TRIES {
             let port = free_ports();
             let mut child = spawn(&state, port);
             if comes_up(&mut child, port) {
-                return Self {
-                    child,
-                    port,
-                    _state: state,
-                };
+                return Self { child, port, state };
             }
             let _ = child.kill();
             let _ = child.wait();
