@@ -4,6 +4,7 @@
 mod checking;
 #[path = "../common/mod.rs"]
 mod common;
+mod encrypted;
 mod guest;
 mod host;
 mod kill;

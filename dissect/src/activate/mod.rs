@@ -1,5 +1,5 @@
 //! From a dissected image to block devices of the kernel that can be mounted: loop device and
-//! partitions ([`attach()`]), and the verity device on them ([`activate`]).
+//! partitions ([`attach()`]), the verity device on them, and what decrypts them ([`activate`]).
 //!
 //! Everything made here is held, and goes away with its last user: at the latest when whoever mounted
 //! it unmounts, also after a kill. [`detach`] clears what a kill between two calls to the kernel, or
@@ -9,13 +9,16 @@
 //! nothing is mounted unchecked, unless the policy says that it may be unprotected and nothing else.
 
 mod attach;
+mod crypt;
 pub mod detach;
 mod parity;
 mod verity;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use blockdev::dm::{DeviceMapper, DmError};
+use blockdev::mapped;
 use image_specs::partition::Designator;
 use image_specs::policy::ImagePolicy;
 use image_specs::units::Bytes;
@@ -24,11 +27,15 @@ use veritysetup::fec::Roots;
 use veritysetup::signature::Certificate;
 
 pub use attach::{AttachError, AttachOptions, Attached, Node, attach};
+pub use crypt::CryptFailure;
 pub use parity::ParityError;
 pub use verity::{Protection, VerityFailure};
 
-use crate::assign::Dissected;
+use crate::assign::{Dissected, Inside, Partition};
 use crate::open::Image;
+use crate::options::FileSystems;
+use crate::unlock::Keys;
+use crypt::Below;
 use verity::Protected;
 
 /// How an image is activated.
@@ -46,6 +53,10 @@ pub struct ActivateOptions {
     pub strictness: Strictness,
     /// Parity by which the kernel repairs what does not fit the hash tree.
     pub parity: Option<Parity>,
+    /// Which file systems are looked for inside of encrypted partitions.
+    pub file_systems: FileSystems,
+    /// Whether encrypted partitions pass discards on, which shows what is free.
+    pub crypt_discards: bool,
 }
 
 /// Where parity of data and hash tree lies (forward error correction).
@@ -75,6 +86,7 @@ pub struct Trust {
 pub struct Activated {
     attached: Attached,
     verity: Option<Protected>,
+    decrypted: BTreeMap<Designator, mapped::Active>,
 }
 
 /// An image cannot be activated.
@@ -84,6 +96,9 @@ pub enum ActivateError {
     /// No block device.
     #[error(transparent)]
     Attach(#[from] AttachError),
+    /// A partition is not among the devices.
+    #[error("there is no device of partition {0}")]
+    Missing(Designator),
     /// No verity device.
     #[error("cannot open partition {designator} through verity")]
     Verity {
@@ -92,6 +107,15 @@ pub enum ActivateError {
         /// Why.
         #[source]
         why: VerityFailure,
+    },
+    /// No decrypted device.
+    #[error("cannot open encrypted partition {designator}")]
+    Crypt {
+        /// Which partition.
+        designator: Designator,
+        /// Why.
+        #[source]
+        why: CryptFailure,
     },
     /// Something made here does not go away.
     #[error(transparent)]
@@ -112,6 +136,8 @@ impl ActivateOptions {
             sharing: true,
             strictness: Strictness::default(),
             parity: None,
+            file_systems: FileSystems::default(),
+            crypt_discards: false,
         }
     }
 }
@@ -122,11 +148,13 @@ impl Default for ActivateOptions {
     }
 }
 
-/// Makes block devices of the image's partitions.
+/// Makes block devices of the image's partitions: verity first, decryption on top of it. Notes what is
+/// inside the encrypted ones.
 pub fn activate(
     image: &Image,
-    dissected: &Dissected,
+    dissected: &mut Dissected,
     options: &ActivateOptions,
+    keys: &Keys,
 ) -> Result<Activated, ActivateError> {
     let attached = attach(image, dissected, &options.attach)?;
     let verity = match &dissected.verity {
@@ -139,7 +167,18 @@ pub fn activate(
             })?
         }
     };
-    Ok(Activated { attached, verity })
+    let mut activated = Activated {
+        attached,
+        verity,
+        decrypted: BTreeMap::new(),
+    };
+    for designator in crypt::MOUNTED {
+        let partition = dissected.partitions.get_mut(&designator);
+        if let Some(partition) = partition.filter(|partition| partition.encryption.is_some()) {
+            partition.inside = Some(activated.decrypt(partition, options, keys)?);
+        }
+    }
+    Ok(activated)
 }
 
 impl Activated {
@@ -153,12 +192,57 @@ impl Activated {
         &self.attached
     }
 
-    /// What is to be mounted for a partition: its verity device where it has one, else itself.
+    /// What is to be mounted for a partition: what decrypts it, else its verity device where it has
+    /// one, else itself.
     pub fn node(&self, designator: Designator) -> Option<PathBuf> {
+        if let Some(active) = self.decrypted.get(&designator) {
+            return Some(active.node());
+        }
         match &self.verity {
             Some(verity) if verity.designator == designator => Some(verity.active.node()),
             _ => Some(self.attached.partition(designator)?.path().to_owned()),
         }
+    }
+
+    /// Opens an encrypted partition.
+    fn decrypt(
+        &mut self,
+        partition: &Partition,
+        options: &ActivateOptions,
+        keys: &Keys,
+    ) -> Result<Inside, ActivateError> {
+        let designator = partition.designator;
+        let opened = self.below(designator).and_then(|below| {
+            let opened = crypt::open(partition, &below, options, keys);
+            opened.map_err(|why| ActivateError::Crypt { designator, why })
+        });
+        let (active, inside) = opened?;
+        self.decrypted.insert(designator, active);
+        Ok(inside)
+    }
+
+    /// What an encrypted partition lies on.
+    fn below(&self, designator: Designator) -> Result<Below<'_>, ActivateError> {
+        let verity = self.verity.as_ref();
+        if let Some(verity) = verity.filter(|verity| verity.designator == designator) {
+            return Ok(Below {
+                device: verity.active.file(),
+                name: verity.active.name().to_string(),
+                read_only: true,
+            });
+        }
+        let node = self.attached.partition(designator);
+        let node = node.ok_or(ActivateError::Missing(designator))?;
+        Ok(Below {
+            device: node.file(),
+            name: verity::unique_name(node),
+            read_only: self.attached.is_read_only(),
+        })
+    }
+
+    /// The device that decrypts a partition.
+    pub fn decrypted(&self, designator: Designator) -> Option<&mapped::Active> {
+        self.decrypted.get(&designator)
     }
 
     /// The verity device.
@@ -174,6 +258,9 @@ impl Activated {
 
     /// Ends the use, and waits until what was made here is gone; what others use stays with them.
     pub fn close(self) -> Result<(), ActivateError> {
+        for active in self.decrypted.into_values() {
+            active.close(&DeviceMapper::open()?)?;
+        }
         if let Some(verity) = self.verity {
             verity.active.close(&DeviceMapper::open()?)?;
             for file in verity.files {

@@ -309,11 +309,16 @@ fn number(node: &Node) -> Result<DeviceNumber, VerityFailure> {
 
 /// A name that no other image has at the same time.
 fn own_name(data: &Node) -> Result<DmName, BadName> {
-    let name = data.path().file_name().unwrap_or_default();
+    DmName::new(&format!("{}-verity", unique_name(data)))
+}
+
+/// The name of a node, and what tells its device from others that had the same.
+pub(super) fn unique_name(node: &Node) -> String {
+    let name = node.path().file_name().unwrap_or_default();
     let name = name.to_string_lossy();
-    match sequence_number(data) {
-        Some(number) => DmName::new(&format!("{name}-{number}-verity")),
-        None => DmName::new(&format!("{name}-verity")),
+    match sequence_number(node) {
+        Some(number) => format!("{name}-{number}"),
+        None => name.into_owned(),
     }
 }
 

@@ -70,8 +70,9 @@ pub(super) fn open(
         inner: Decrypting::new(below, cipher),
         size,
     });
-    let inside = unlock::look(&*data, size, designator, access.file_systems)?;
-    unlock::check(&inside, designator, policy)?;
+    let mut read = |offset, buffer: &mut [u8]| data.read_exact_at(buffer, offset);
+    let held = (policy, access.file_systems);
+    let inside = unlock::look(&mut read, Bytes::new(size), designator, held)?;
     Ok((Volume { data, size }, inside))
 }
 

@@ -1,6 +1,7 @@
 //! What is inside an unlocked partition, and whether it may be there.
 
-use filetree::ReadAt;
+use std::io;
+
 use image_specs::magic::Kind;
 use image_specs::partition::Designator;
 use image_specs::policy::ImagePolicy;
@@ -34,32 +35,28 @@ pub enum InsideError {
     },
 }
 
-/// Looks into an unlocked partition of `size` bytes.
+/// Looks into an unlocked partition of `size` bytes, and holds what is inside against the policy.
 pub(crate) fn look(
-    data: &dyn ReadAt,
-    size: u64,
+    read: &mut dyn FnMut(u64, &mut [u8]) -> io::Result<()>,
+    size: Bytes,
     designator: Designator,
-    file_systems: &FileSystems,
+    (policy, file_systems): (&ImagePolicy, &FileSystems),
 ) -> Result<Inside, InsideError> {
     let place = format!("partition {designator}, decrypted,");
-    let mut read = |offset, buffer: &mut [u8]| data.read_exact_at(buffer, offset);
-    let found = probe::identify_by(&mut read, Bytes::new(size), file_systems, &place)?;
+    let found = probe::identify_by(read, size, file_systems, &place)?;
     let kind = found.map(|found| found.kind);
     if kind.is_some_and(|kind| matches!(kind, Kind::Luks1 | Kind::Luks2)) {
         return Err(InsideError::Nested(designator));
     }
-    Ok(Inside {
+    let inside = Inside {
         file_system: kind.map(|kind| kind.name().to_owned()),
-        size: Bytes::new(size),
-    })
+        size,
+    };
+    check(&inside, designator, policy)?;
+    Ok(inside)
 }
 
-/// Holds what is inside against the policy.
-pub(crate) fn check(
-    inside: &Inside,
-    designator: Designator,
-    policy: &ImagePolicy,
-) -> Result<(), InsideError> {
+fn check(inside: &Inside, designator: Designator, policy: &ImagePolicy) -> Result<(), InsideError> {
     let Some(wanted) = policy.file_system(designator) else {
         return Ok(());
     };

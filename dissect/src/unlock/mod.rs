@@ -26,7 +26,7 @@ use crate::policy::Encryption;
 pub use attempts::{Attempt, NoWay, Offer, Token, attempts};
 pub use candidate::Why;
 pub use inside::InsideError;
-pub(crate) use inside::{check, look};
+pub(crate) use inside::look;
 pub use keys::{Ask, Chip, Keys, Question};
 
 use attempts::{Missing, lack, names};

@@ -94,16 +94,16 @@ impl DissectArgs {
                 image,
                 directory,
                 make,
-            } => kernel::mount(self, &image, &directory, make),
+            } => kernel::mount(self, ui, &image, &directory, make),
             Action::Umount { directory, remove } => kernel::umount(self, &directory, remove),
             Action::Attach { image } => kernel::attach(self, ui, &image),
             Action::Detach { path } => kernel::detach(&path),
-            Action::With { image, command } => kernel::with(self, &image, &command),
+            Action::With { image, command } => kernel::with(self, ui, &image, &command),
             Action::CopyTo {
                 image,
                 source,
                 target,
-            } => kernel::copy_to(self, &image, source.as_deref(), &target),
+            } => kernel::copy_to(self, ui, &image, source.as_deref(), &target),
         }
     }
 }

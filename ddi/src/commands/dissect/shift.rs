@@ -19,7 +19,7 @@ const CONTAINERS: RangeInclusive<u32> = 0x0008_0000..=0x6fff_ffff;
 pub(super) fn run(args: &DissectArgs, ui: &Ui, path: &Path, base: &OsStr) -> Result<Exit, Failure> {
     let base = parse(base)?;
     if !path.is_dir() {
-        return kernel::shift(args, path, base);
+        return kernel::shift(args, ui, path, base);
     }
     let shifted = shift::shift(path, base)?;
     for mount in &shifted.mounts {

@@ -9,18 +9,20 @@ use rustix::process::{getgid, getuid};
 use super::{Ready, need_root, open_source};
 use crate::commands::dissect::DissectArgs;
 use crate::exit::{Exit, Failure};
+use crate::ui::Ui;
 use crate::values::Tristate;
 
 /// Copies `source` (standard input, where it is `None`) to `target` in the image.
 pub(crate) fn run(
     args: &DissectArgs,
+    ui: &Ui,
     image: &Path,
     source: Option<&Path>,
     target: &Path,
 ) -> Result<Exit, Failure> {
     need_root("--copy-to")?;
     let opened = open_source(args, image)?;
-    let Ready { activated, tree } = opened.mount(args, image)?;
+    let Ready { activated, tree } = opened.mount(args, ui, image)?;
     match source {
         None => mounting::write_file(&tree, &mut std::io::stdin().lock(), target)?,
         Some(source) => {

@@ -30,9 +30,10 @@ pub(super) use with::run as with;
 
 use options::Discard;
 
-use super::{DissectArgs, environment, open};
+use super::{DissectArgs, environment, keys, open};
 use crate::exit::Failure;
 use crate::surroundings;
+use crate::ui::Ui;
 
 /// An image, open and known.
 struct Source {
@@ -107,8 +108,27 @@ impl Source {
         })
     }
 
+    /// How its partitions become devices.
+    fn activate_options(
+        &self,
+        args: &DissectArgs,
+        attach: AttachOptions,
+    ) -> Result<ActivateOptions, Failure> {
+        let discard = args.mounting.discard.and_then(Discard::mode);
+        Ok(ActivateOptions {
+            attach,
+            policy: self.options.policy.clone(),
+            trust: trust::trust(args, &self.options.rules)?,
+            sharing: environment::switch("SYSTEMD_VERITY_SHARING")?,
+            strictness: args.checking.strictness(),
+            parity: args.checking.parity()?,
+            file_systems: self.options.file_systems.clone(),
+            crypt_discards: discard == Some(mounting::Discard::Crypt),
+        })
+    }
+
     /// Activates and mounts it, nowhere yet.
-    fn mount(&self, args: &DissectArgs, path: &Path) -> Result<Ready, Failure> {
+    fn mount(&self, args: &DissectArgs, ui: &Ui, path: &Path) -> Result<Ready, Failure> {
         let typed = &args.mounting;
         if args.checking.needs_verity() && self.dissected.verity.is_none() {
             return Err(Failure::message(
@@ -127,20 +147,18 @@ impl Source {
             options.discard = discard;
         }
         // A first plan, so that nothing is attached for an image that cannot be mounted.
+        options.locked = true;
         let wanted = mounting::plan(&self.dissected, &options)?;
+        options.locked = false;
         let mut attach = self.attach_options(args, path)?;
         attach.read_only |= wanted.mounts.iter().all(|mount| mount.read_only);
-        let activate = ActivateOptions {
-            attach,
-            policy: self.options.policy.clone(),
-            trust: trust::trust(args, &self.options.rules)?,
-            sharing: environment::switch("SYSTEMD_VERITY_SHARING")?,
-            strictness: args.checking.strictness(),
-            parity: args.checking.parity()?,
-        };
-        let activated = activate::activate(&self.image, &self.dissected, &activate)?;
+        let activate = self.activate_options(args, attach)?;
+        let mut dissected = self.dissected.clone();
+        let keys = args.unlocking.all(ui)?;
+        let activated = activate::activate(&self.image, &mut dissected, &activate, &keys);
+        let activated = activated.map_err(keys::explained)?;
         options.read_only |= activated.attached().is_read_only();
-        let plan = mounting::plan(&self.dissected, &options)?;
+        let plan = mounting::plan(&dissected, &options)?;
         let fsck = Tool::Fsck.require(&surroundings::search_path()).ok();
         let tools = Tools {
             fsck: fsck.as_ref(),

@@ -8,10 +8,12 @@ use dissect::activate::detach;
 use super::{Ready, need_root, open_source};
 use crate::commands::dissect::DissectArgs;
 use crate::exit::{Exit, Failure};
+use crate::ui::Ui;
 
 /// Mounts the image; the devices below it go away when it is unmounted.
 pub(crate) fn run(
     args: &DissectArgs,
+    ui: &Ui,
     image: &Path,
     directory: &Path,
     make: bool,
@@ -29,7 +31,7 @@ pub(crate) fn run(
         );
         return Err(Failure::message(text));
     }
-    let Ready { activated, tree } = source.mount(args, image)?;
+    let Ready { activated, tree } = source.mount(args, ui, image)?;
     tree.attach_at(directory)?;
     // From now on the mount is their user.
     drop(activated);

@@ -43,7 +43,7 @@ pub(crate) struct MountDdiArgs {
 }
 
 impl verb::Run for MountDdiArgs {
-    fn run(&self, _: &Ui) -> Result<Exit, Failure> {
+    fn run(&self, ui: &Ui) -> Result<Exit, Failure> {
         if self.namespace.is_some() {
             return Err(Failure::message(
                 "mounting in another namespace (-N) is not possible",
@@ -55,7 +55,7 @@ impl verb::Run for MountDdiArgs {
         let args = self.translate()?;
         match self.fake {
             true => Ok(Exit::Ok),
-            false => mount::run(&args, &self.image, &self.directory, false),
+            false => mount::run(&args, ui, &self.image, &self.directory, false),
         }
     }
 }

@@ -14,18 +14,24 @@ use blockdev::mount;
 use super::{Ready, need_root, open_source};
 use crate::commands::dissect::DissectArgs;
 use crate::exit::{Exit, Failure};
+use crate::ui::Ui;
 
 /// Where the image is mounted: in every namespace another one.
 const PLACE: &str = "/run/ddi/with";
 
 /// Runs `command` (the shell, where it is empty) in the image's root directory.
-pub(crate) fn run(args: &DissectArgs, image: &Path, command: &[OsString]) -> Result<Exit, Failure> {
+pub(crate) fn run(
+    args: &DissectArgs,
+    ui: &Ui,
+    image: &Path,
+    command: &[OsString],
+) -> Result<Exit, Failure> {
     need_root("mounting")?;
     let source = open_source(args, image)?;
     let place = Path::new(PLACE);
     fs::create_dir_all(place)
         .map_err(|error| Failure::message(format!("cannot make {PLACE}: {error}")))?;
-    let Ready { activated, tree } = source.mount(args, image)?;
+    let Ready { activated, tree } = source.mount(args, ui, image)?;
     let device = activated.disk().to_owned();
     let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
     let (program, arguments) = command.split_first().unwrap_or((&shell, &[]));
