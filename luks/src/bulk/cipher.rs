@@ -223,21 +223,36 @@ impl Worker {
         let mut number = first.wrapping_add(self.tweak);
         for sector in data.chunks_exact_mut(self.sector) {
             let vector = self.vectors.of(number)?;
-            match self.encrypt {
-                true => self.context.encrypt_init(None, None, Some(&vector))?,
-                false => self.context.decrypt_init(None, None, Some(&vector))?,
-            }
-            match &mut self.block {
-                None => {
-                    let length = sector.len();
-                    self.context.cipher_update_inplace(sector, length)?;
-                }
-                Some(block) => {
-                    self.context.cipher_update(sector, Some(block))?;
-                    sector.copy_from_slice(&block[..sector.len()]);
-                }
-            }
+            self.run_with(&vector, sector)?;
             number = number.wrapping_add(step);
+        }
+        Ok(())
+    }
+
+    /// The initial vector of a sector.
+    pub(super) fn vector(&mut self, number: u64) -> Result<[u8; IV], BulkError> {
+        self.vectors.of(number.wrapping_add(self.tweak))
+    }
+
+    /// Encrypts or decrypts one sector with this initial vector.
+    pub(super) fn run_with(
+        &mut self,
+        vector: &[u8; IV],
+        sector: &mut [u8],
+    ) -> Result<(), BulkError> {
+        match self.encrypt {
+            true => self.context.encrypt_init(None, None, Some(vector))?,
+            false => self.context.decrypt_init(None, None, Some(vector))?,
+        }
+        match &mut self.block {
+            None => {
+                let length = sector.len();
+                self.context.cipher_update_inplace(sector, length)?;
+            }
+            Some(block) => {
+                self.context.cipher_update(sector, Some(block))?;
+                sector.copy_from_slice(&block[..sector.len()]);
+            }
         }
         Ok(())
     }

@@ -48,6 +48,8 @@ pub enum HeaderError {
     TooSmall(Bytes),
     #[error("{0:?} cannot be a label: up to 47 bytes without control characters are possible")]
     Label(String),
+    #[error("a volume whose data is authenticated cannot pass discards on")]
+    Discards,
     #[error("the passphrase or key opens no key slot")]
     WrongKey,
     #[error("the volume has no key slot that a passphrase or key could open")]

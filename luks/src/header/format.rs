@@ -6,6 +6,7 @@ use libcryptsetup_rs::consts::vals::{CryptKdf, EncryptionFormat};
 use libcryptsetup_rs::{
     CryptParamsLuks2, CryptPbkdfType, CryptSettingsHandle, Either, LibcryptErr,
 };
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{Header, HeaderError, load};
@@ -14,6 +15,9 @@ use crate::volume_key::VolumeKey;
 
 /// Where the data begins in what [`Header::format`] makes, as cryptsetup has it.
 pub const DATA_OFFSET: Bytes = Bytes::mib(16);
+
+/// Bytes of the key of an HMAC.
+const HMAC_KEY: usize = 32;
 
 /// What a new header is to say.
 #[derive(Clone, Debug)]
@@ -81,12 +85,40 @@ fn key_sizes(cipher: &str) -> &'static [usize] {
 impl Header {
     /// Makes a header without key slots.
     pub fn format(format: &Format) -> Result<Self, HeaderError> {
-        check(format)?;
+        check(format, 0)?;
+        let (cipher, mode) = split(&format.cipher);
+        Self::make(format, cipher, mode)
+    }
+
+    /// Makes a header of a volume whose data is authenticated by an HMAC of 32 bytes; its key's last
+    /// 32 bytes are the HMAC's. What lies below is
+    /// [`Formatted::below`](crate::integrity::offline::Formatted::below).
+    pub fn format_authenticated(format: &Format) -> Result<Self, HeaderError> {
+        check(format, HMAC_KEY)?;
+        if format.allow_discards {
+            return Err(HeaderError::Discards);
+        }
+        // libcryptsetup would have the kernel format the device at once, and takes no key that is longer
+        // than its cipher's: it makes a header without a cipher, which is put in afterwards.
+        let mut header = Self::make(format, "cipher_null", "ecb")?;
+        let mut first = load::first(&header.copy, format.size)?;
+        let segment = first.json.pointer_mut("/segments/0");
+        if let Some(segment) = segment.and_then(Value::as_object_mut) {
+            let integrity = json!({
+                "type": "hmac(sha256)",
+                "journal_encryption": "none",
+                "journal_integrity": "none",
+            });
+            segment.insert("encryption".to_owned(), format.cipher.clone().into());
+            segment.insert("integrity".to_owned(), integrity);
+        }
+        load::store(&header.copy, &first.binary, &first.json)?;
+        header.refresh()?;
+        Ok(header)
+    }
+
+    fn make(format: &Format, cipher: &str, mode: &str) -> Result<Self, HeaderError> {
         let copy = clib::private_file(format.size).map_err(HeaderError::Copy)?;
-        let (cipher, mode) = format
-            .cipher
-            .split_once('-')
-            .unwrap_or((&format.cipher, ""));
         clib::with_new(&copy, "make a LUKS2 header", |device| {
             // The key has all the entropy there is: its digest needs no slow KDF.
             let pbkdf = Kdf::Minimal.parameters()?;
@@ -118,7 +150,7 @@ impl Header {
             }
             Ok(())
         })?;
-        let (binary, metadata, size) = load::sound(&copy, 0, format.size, false)?;
+        let (binary, metadata, size) = load::sound(&copy, format.size)?;
         Ok(Self {
             copy,
             uuid: binary.uuid,
@@ -131,7 +163,12 @@ impl Header {
     }
 }
 
-fn check(format: &Format) -> Result<(), HeaderError> {
+/// A cipher and its mode.
+fn split(cipher: &str) -> (&str, &str) {
+    cipher.split_once('-').unwrap_or((cipher, ""))
+}
+
+fn check(format: &Format, more: usize) -> Result<(), HeaderError> {
     if format.size <= DATA_OFFSET {
         return Err(HeaderError::TooSmall(format.size));
     }
@@ -139,7 +176,10 @@ fn check(format: &Format) -> Result<(), HeaderError> {
         return Err(HeaderError::Label(format.label.clone()));
     }
     let (takes, given) = (key_sizes(&format.cipher), format.volume_key.len());
-    match takes.contains(&given) {
+    match given
+        .checked_sub(more)
+        .is_some_and(|key| takes.contains(&key))
+    {
         true => Ok(()),
         false => Err(HeaderError::KeySize {
             cipher: format.cipher.clone(),

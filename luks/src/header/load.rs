@@ -1,5 +1,6 @@
 //! Headers from untrusted bytes: which of the two copies holds, and whether it may be used.
 
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use blockdev::io::ReadAt;
@@ -36,10 +37,10 @@ impl Strictness {
 }
 
 /// A sound copy: its binary part, what its JSON area says, and that area's text.
-struct Sound {
-    binary: Luks2,
+pub(super) struct Sound {
+    pub(super) binary: Luks2,
     metadata: Metadata,
-    json: Value,
+    pub(super) json: Value,
 }
 
 impl Header {
@@ -188,19 +189,36 @@ fn whole(
     })
 }
 
-/// The first copy of what stands in a private copy, and how much of it is header.
+/// The first copy of what stands in a private copy.
+pub(super) fn first(copy: &dyn ReadAt, size: Bytes) -> Result<Sound, HeaderError> {
+    let start = read(copy, 0, BINARY).map_err(HeaderError::Read)?;
+    match LuksHeader::parse(&start)? {
+        Some(LuksHeader::V2(binary)) => whole(copy, binary, 0, size),
+        _ => Err(LuksError::Truncated(0).into()),
+    }
+}
+
+/// Writes both copies anew.
+pub(super) fn store(copy: &File, binary: &Luks2, json: &Value) -> Result<(), HeaderError> {
+    let json = json.to_string();
+    let header_size = binary.header_size.get();
+    for (offset, second) in [(0, false), (header_size, true)] {
+        let bytes = binary.encode(&json, second);
+        let bytes = bytes.ok_or(LuksError::HeaderSize(header_size))?;
+        copy.write_all_at(&bytes, offset)
+            .map_err(HeaderError::Copy)?;
+    }
+    Ok(())
+}
+
+/// What the first copy in a private copy says, and how much of that is header.
 pub(super) fn sound(
     copy: &dyn ReadAt,
-    offset: u64,
     size: Bytes,
-    detached: bool,
 ) -> Result<(Luks2, Metadata, Bytes), HeaderError> {
-    let start = read(copy, offset, BINARY).map_err(HeaderError::Read)?;
-    let Some(LuksHeader::V2(binary)) = LuksHeader::parse(&start)? else {
-        return Err(LuksError::Truncated(0).into());
-    };
-    let sound = whole(copy, binary, offset, size)?;
-    let end = extent(&sound, size, detached)?;
+    let sound = first(copy, size)?;
+    // A data device elsewhere was accepted when the header was read.
+    let end = extent(&sound, size, true)?;
     Ok((sound.binary, sound.metadata, end))
 }
 
@@ -234,14 +252,7 @@ fn accept(
     strictness.limits.check(&sound.metadata)?;
     check_sizes(&sound.metadata, size, strictness)?;
     let copy = clib::private_file(size).map_err(HeaderError::Copy)?;
-    let json = sound.json.to_string();
-    let header_size = sound.binary.header_size.get();
-    for (offset, second) in [(0, false), (header_size, true)] {
-        let bytes = sound.binary.encode(&json, second);
-        let bytes = bytes.ok_or(LuksError::HeaderSize(header_size))?;
-        copy.write_all_at(&bytes, offset)
-            .map_err(HeaderError::Copy)?;
-    }
+    store(&copy, &sound.binary, &sound.json)?;
     for slot in sound.metadata.keyslots.values() {
         carry(source, &copy, slot.area.start, slot.area.size)?;
     }
@@ -279,7 +290,7 @@ fn check_sizes(
 /// Copies a range to the same place of the private copy.
 pub(super) fn carry(
     source: &dyn ReadAt,
-    copy: &std::fs::File,
+    copy: &File,
     start: Bytes,
     size: Bytes,
 ) -> Result<(), HeaderError> {

@@ -317,7 +317,7 @@ impl Header {
     /// Reads the copy again, after the library has changed it.
     fn refresh(&mut self) -> Result<(), HeaderError> {
         let size = self.copy.metadata().map_err(HeaderError::Copy)?.len();
-        let (binary, metadata, _) = load::sound(&self.copy, 0, Bytes::new(size), false)?;
+        let (binary, metadata, _) = load::sound(&self.copy, Bytes::new(size))?;
         self.label = binary.label;
         self.uuid = binary.uuid;
         self.version = Version::Two(Box::new(metadata));

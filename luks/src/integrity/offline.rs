@@ -17,6 +17,7 @@ use image_specs::units::{Bytes, SectorSize};
 
 use super::{Algorithm, Tagger, TaggerError};
 use crate::Secret;
+use crate::bulk::{Authenticated, BulkError};
 
 /// Bytes of data that a thread takes at once.
 const PIECE: u64 = 1 << 20;
@@ -57,6 +58,8 @@ pub struct Formatted {
     /// Where everything lies.
     pub layout: Layout,
     tagger: Tagger,
+    /// What encrypts the data, and then makes the tags.
+    cipher: Option<Authenticated>,
 }
 
 /// What the device held before.
@@ -78,6 +81,9 @@ pub enum OfflineError {
     /// Tags cannot be calculated.
     #[error(transparent)]
     Tagger(#[from] TaggerError),
+    /// The data cannot be encrypted.
+    #[error(transparent)]
+    Cipher(#[from] BulkError),
     /// Nobody knows how long tags are.
     #[error("how long tags of {0} are is not known; say it")]
     TagSize(Algorithm),
@@ -136,6 +142,7 @@ impl Format {
             tagger: Tagger::new(&self.algorithm, self.key.as_ref(), salt)?,
             superblock,
             layout,
+            cipher: None,
         })
     }
 
@@ -202,6 +209,22 @@ struct Source<'a> {
 }
 
 impl Formatted {
+    /// Lays out what lies below an authenticated volume, in a segment of `size` bytes: its data is
+    /// encrypted as it is written, and its tags are those of dm-crypt.
+    pub fn below(
+        cipher: Authenticated,
+        sector: SectorSize,
+        size: Bytes,
+    ) -> Result<Self, OfflineError> {
+        let mut format = Format::new(Algorithm::crc32c(), None);
+        format.tag_size = Some(cipher.tag_size());
+        format.sector = sector;
+        format.legacy_hmac = true;
+        let mut formatted = format.fit(size, [0; 16])?;
+        formatted.cipher = Some(cipher);
+        Ok(formatted)
+    }
+
     /// Bytes that the device offers.
     pub fn data_size(&self) -> Bytes {
         Bytes::new(self.layout.provided_sectors.saturating_mul(SECTOR))
@@ -322,12 +345,21 @@ impl Formatted {
         let block = usize::try_from(self.superblock.sector_size()).unwrap_or(512);
         let tag_size = usize::from(self.layout.tag_size);
         let mut tags = vec![0; size / block * tag_size];
-        let blocks = data
-            .chunks_exact(block)
-            .zip(tags.chunks_exact_mut(tag_size));
         let step = 1 << self.layout.log2_sectors_per_block;
-        for (sector, (block, tag)) in (first..).step_by(step).zip(blocks) {
-            self.tagger.tag(sector, block, tag);
+        let numbers = (first..).step_by(step);
+        let blocks = data
+            .chunks_exact_mut(block)
+            .zip(tags.chunks_exact_mut(tag_size));
+        match &self.cipher {
+            None => numbers
+                .zip(blocks)
+                .for_each(|(sector, (block, tag))| self.tagger.tag(sector, block, tag)),
+            Some(cipher) => {
+                let mut sealer = cipher.sealer()?;
+                for (sector, (block, tag)) in numbers.zip(blocks) {
+                    sealer.seal(sector, block, tag)?;
+                }
+            }
         }
         let (at, tags_at) = self.layout.find(first);
         let at = at * SECTOR;

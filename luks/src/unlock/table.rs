@@ -132,6 +132,9 @@ impl Tables {
             digest,
             lines: Vec::new(),
         };
+        // Tags would remain of what is gone.
+        let discards = flags.discards && base.superblock.is_none();
+        let flags = Flags { discards, ..flags };
         let mut start = 0;
         for (segment, _) in &segments {
             let line = match (&segment.integrity, &base.superblock) {
@@ -245,9 +248,6 @@ fn below(segment: &Segment, superblock: &Superblock, base: &Base, flags: Flags) 
     let mut options = Vec::new();
     if segment.sector_size.get() != 512 {
         options.push(format!("block_size:{}", segment.sector_size.get()));
-    }
-    if flags.discards {
-        options.push("allow_discards".to_owned());
     }
     let parameters = [
         base.device.to_string(),
