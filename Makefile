@@ -5,9 +5,9 @@ DESTDIR ?=
 SECONDS_PER_FUZZ_TARGET ?= 60
 CARGO ?= cargo
 # Names the binary answers to.
-NAMES = systemd-repart systemd-dissect systemd-vpick mount.ddi veritysetup
+NAMES = systemd-repart systemd-dissect systemd-vpick mount.ddi veritysetup integritysetup
 # The same, for programs that only units start.
-UNIT_NAMES = systemd-growfs systemd-makefs systemd-validatefs
+UNIT_NAMES = systemd-growfs systemd-makefs systemd-validatefs systemd-veritysetup systemd-integritysetup
 
 .PHONY: build demo test guest-test check bench fuzz peer-test install clean
 

@@ -111,6 +111,8 @@ fn usage(error: &clap::Error) -> Exit {
             format!("{ddi}\n")
         } else if text.starts_with("veritysetup ") {
             veritysetup_version()
+        } else if text.starts_with("integritysetup ") {
+            cryptsetup_version("integritysetup")
         } else {
             format!("{REFERENCE}\n{ddi}\n")
         };
@@ -150,10 +152,12 @@ pub(crate) fn log(level: &str) {
 
 /// What `veritysetup --version` says.
 pub(crate) fn veritysetup_version() -> String {
-    format!(
-        "veritysetup {CRYPTSETUP}\nddi {}\n",
-        env!("CARGO_PKG_VERSION")
-    )
+    cryptsetup_version("veritysetup")
+}
+
+/// What a tool of cryptsetup says to `--version`.
+pub(crate) fn cryptsetup_version(tool: &str) -> String {
+    format!("{tool} {CRYPTSETUP}\nddi {}\n", env!("CARGO_PKG_VERSION"))
 }
 
 #[cfg(test)]

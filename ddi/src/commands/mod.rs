@@ -4,6 +4,7 @@ mod dissect;
 mod documents;
 mod gpt_auto;
 mod growfs;
+mod integrity;
 mod makefs;
 mod pick;
 mod repart;
@@ -16,6 +17,7 @@ mod repart_view;
 pub(crate) mod tpm2_args;
 mod validatefs;
 mod verity;
+mod volumes;
 
 use crate::verb::Verb;
 
@@ -35,6 +37,23 @@ pub(crate) const VERBS: &[Verb] = &[
     Verb::new::<validatefs::ValidatefsArgs>("validatefs")
         .also("systemd-validatefs", "systemd-validatefs@.service(8)"),
     Verb::new::<verity::Args>("verity").also("veritysetup", "veritysetup(8)"),
+    Verb::new::<integrity::IntegrityArgs>("integrity").also("integritysetup", "integritysetup(8)"),
+    Verb::new::<volumes::integrity::IntegrityVolumeArgs>("integrity-volume").also(
+        "systemd-integritysetup",
+        "systemd-integritysetup@.service(8), integritytab(5)",
+    ),
+    Verb::new::<volumes::verity::VerityVolumeArgs>("verity-volume").also(
+        "systemd-veritysetup",
+        "systemd-veritysetup@.service(8), veritytab(5)",
+    ),
+    Verb::new::<volumes::generator::IntegrityGeneratorArgs>("integritysetup-generator").also(
+        "systemd-integritysetup-generator",
+        "systemd-integritysetup-generator(8), integritytab(5)",
+    ),
+    Verb::new::<volumes::generator::VerityGeneratorArgs>("veritysetup-generator").also(
+        "systemd-veritysetup-generator",
+        "systemd-veritysetup-generator(8), veritytab(5)",
+    ),
     Verb::new::<documents::DocumentsArgs>("documents"),
 ];
 

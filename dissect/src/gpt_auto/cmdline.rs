@@ -166,7 +166,7 @@ fn add(options: &mut Option<String>, more: &str) {
 
 /// The words of a command line; quotes keep blanks in one and are dropped. Words go into unit files, so
 /// that no line ends within one.
-fn words(text: &str) -> Vec<String> {
+pub fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let (mut word, mut quote) = (None::<String>, None);
     for letter in text.chars() {

@@ -6,6 +6,7 @@
 
 mod integrity;
 mod options;
+pub mod units;
 mod verity;
 
 pub use integrity::{Algorithm, IntegrityMode, IntegrityOptions, Units};

@@ -176,6 +176,13 @@ impl VerityOptions {
     }
 }
 
+impl SignatureSource {
+    /// Reads what stands for a signature: a path, `base64:` with the signature, or `auto`.
+    pub fn parse(text: &str) -> Result<Self, OptionError> {
+        signature(text, text)
+    }
+}
+
 impl RootHashSource {
     /// Reads what stands for a root hash: hex, `-` or `auto` or nothing, or the path of a file or socket.
     pub fn parse(text: &str) -> Result<Self, OptionError> {
