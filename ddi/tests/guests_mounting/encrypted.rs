@@ -11,9 +11,10 @@ use image_specs::units::Bytes;
 use luks::key::RecoveryKey;
 use luks::{Header, Secret, Strictness};
 use testimages::guest::{Guest, SCRATCH};
+use testimages::swtpm::Swtpm;
 
 use super::common::{fails, run};
-use super::{Room, dissect, is_free, mount, no_mapped_devices, soon, text, umount};
+use super::{Room, SIGNED, dissect, is_free, mount, no_mapped_devices, soon, text, umount};
 
 /// Root, unencrypted, and home, encrypted.
 pub(crate) const HOME: [&str; 2] = [
@@ -410,4 +411,117 @@ fn damage_is_named_and_nothing_stays_attached() {
         nothing_left(&room, &image);
     }
     assert!(soon(|| is_free(&good)));
+}
+
+/// The values that a log says a PCR was extended with, one on the other.
+fn replayed(log: &str) -> String {
+    let mut value = vec![0; 32];
+    for record in log.split('\u{1e}').skip(1) {
+        let record: serde_json::Value = serde_json::from_str(record).unwrap();
+        let digests = record["digests"].as_array().unwrap().iter();
+        let digest = digests
+            .filter(|digest| digest["hashAlg"] == "sha256")
+            .map(|digest| digest["digest"].as_str().unwrap())
+            .next();
+        let digits = digest.unwrap().as_bytes().chunks(2);
+        let bytes = digits.map(|two| u8::from_str_radix(str::from_utf8(two).unwrap(), 16).unwrap());
+        value.extend(bytes);
+        value = openssl_sha256(&value);
+    }
+    value.iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+fn openssl_sha256(bytes: &[u8]) -> Vec<u8> {
+    let path = Path::new(SCRATCH).join("bytes");
+    fs::write(&path, bytes).unwrap();
+    let output = Command::new("openssl")
+        .args(["dgst", "-sha256", "-binary"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    output.stdout
+}
+
+#[test]
+fn a_tpm_unlocks_and_is_told_of_it() {
+    testimages::in_guest!(Guest::Uml.limit(Duration::from_secs(240)));
+    run(Command::new("ip").args(["link", "set", "lo", "up"]));
+    let tpm = Swtpm::start();
+    let room = Room::new(Path::new(SCRATCH));
+    let device = format!("--tpm2-device={}", tpm.device());
+    let home = "Type=home\nFormat=ext4\nCopyFiles=/usr:/someone\nEncrypt=tpm2\nTPM2PCRs=7\n\
+                EncryptKDF=minimal\nSizeMinBytes=64M\nSizeMaxBytes=64M\n";
+    let options = [device.clone(), "--tpm2-public-key=".to_owned()];
+    let image = room.image("tpm", &[SIGNED[0], SIGNED[1], home], &options);
+    let place = room.place();
+    for (policy, expected) in [
+        ("*", Ok(())),
+        ("home=encrypted:=open", Ok(())),
+        ("home=encrypted-with-tpm2:=open", Ok(())),
+        (
+            "home=encrypted-with-passphrase:=open",
+            Err("not with the TPM2 chip"),
+        ),
+        (
+            "home=encrypted-with-key-file:=open",
+            Err("not with the TPM2 chip"),
+        ),
+        (
+            "home=encryptedwithintegrity:=open",
+            Err("wants partition home to be"),
+        ),
+        ("home=unprotected:=open", Err("wants partition home to be")),
+    ] {
+        let policy = format!("--image-policy={policy}");
+        let output = mount(&[&device, &policy], &image, &place).output().unwrap();
+        let said = text(&output);
+        println!(
+            "tpm2 {policy:60} {}",
+            if output.status.success() {
+                "mounted"
+            } else {
+                "refused"
+            }
+        );
+        match expected {
+            Ok(()) => {
+                assert!(output.status.success(), "{said}");
+                assert!(place.join("home/someone/bin/tool").exists());
+                run(&mut umount(&place));
+            }
+            Err(words) => assert!(!output.status.success() && said.contains(words), "{said}"),
+        }
+        nothing_left(&room, &image);
+    }
+    let pcr = |pcr: u8| {
+        let output = tpm.tool(&format!("tpm2_pcrread sha256:{pcr}"));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.rsplit_once("0x").unwrap().1.trim().to_owned()
+    };
+    assert_eq!(pcr(16), "0".repeat(64));
+    run(&mut mount(
+        &[&device, "--tpm2-measure-pcr=16"],
+        &image,
+        &place,
+    ));
+    run(&mut umount(&place));
+    let log = fs::read_to_string("/run/log/systemd/tpm2-measure.log").unwrap();
+    assert!(log.contains("\"string\":\"verity:root:"), "{log}");
+    assert!(log.contains("\"string\":\"cryptsetup:home:"), "{log}");
+    assert_eq!(pcr(16), replayed(&log));
+    // What changes the PCRs that the key is bound to locks it; the root hash was open by then.
+    let before = pcr(16);
+    tpm.tool(&format!("tpm2_pcrextend 7:sha256={}", "11".repeat(32)));
+    let words = [device.as_str(), "--tpm2-measure-pcr=16", "-r"];
+    let said = fails(mount(&words, &image, &place).env_remove("PASSWORD"), 1);
+    assert!(said.contains("the PCRs 7"), "{said}");
+    assert_ne!(pcr(16), before, "the root hash was measured: it was opened");
+    nothing_left(&room, &image);
+    let plain = room.image(
+        "none",
+        &["Type=root\nFormat=squashfs\nCopyFiles=/\nMinimize=best\n"],
+        &[],
+    );
+    let said = fails(&mut mount(&["--tpm2-measure-pcr=yes"], &plain, &place), 1);
+    assert!(said.contains("this has none"), "{said}");
 }

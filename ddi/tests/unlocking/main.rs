@@ -441,3 +441,41 @@ fn a_tpm_unlocks_as_its_policy_and_ours_permit() {
     let said = fails(&mut room.list(&[&device]), 1);
     assert!(said.contains("the TPM has no key at 0x81000001"), "{said}");
 }
+
+#[test]
+fn devices_need_plug_ins_and_say_so() {
+    let room = Room::new(&Volume {
+        token: Some(
+            serde_json::json!({"type": "systemd-pkcs11", "keyslots": ["0"], "pkcs11-uri": "pkcs11:token=none", "pkcs11-key": "AAAA"}),
+        ),
+        ..volume()
+    });
+    let said = fails(&mut room.list(&[]), 1);
+    assert!(
+        said.contains("no key for it; a PKCS#11 token could unlock it"),
+        "{said}"
+    );
+    let said = fails(&mut room.list(&["--fido2-device=auto"]), 1);
+    assert!(
+        said.contains("its header has no token for a FIDO2 token"),
+        "{said}"
+    );
+    let plugin = "libcryptsetup-token-systemd-pkcs11.so";
+    let folder = format!("/usr/lib/{}-linux-gnu/cryptsetup", std::env::consts::ARCH);
+    let why = match Path::new(&folder).join(plugin).exists() {
+        true => "a PKCS#11 token (token 0): ",
+        false => "the plug-in for tokens of type \"systemd-pkcs11\" is not installed",
+    };
+    let said = fails(&mut room.list(&["--pkcs11-uri=auto"]), 1);
+    assert!(said.contains(why), "{said}");
+    let policy = "--image-policy=root=encrypted-with-fido2";
+    let said = fails(&mut room.list(&["--pkcs11-uri=auto", policy]), 1);
+    assert!(
+        said.contains("with a FIDO2 token, not with a PKCS#11 token"),
+        "{said}"
+    );
+    // What is tried in vain does not stand in the way of the rest.
+    run(room
+        .list(&["--pkcs11-uri=auto", &room.option("key-file", "key")])
+        .env_remove("PASSWORD"));
+}

@@ -17,6 +17,8 @@ pub(crate) struct Volume {
     pub(crate) sector: u64,
     /// A TPM that opens it, too: its name, the PCRs that it must have, and a PIN.
     pub(crate) tpm2: Option<(String, &'static str, Option<&'static str>)>,
+    /// A token that is for no passphrase of ours.
+    pub(crate) token: Option<serde_json::Value>,
     /// A recovery key that opens it, too.
     pub(crate) recovery: Option<RecoveryKey>,
 }
@@ -27,6 +29,7 @@ impl Volume {
             passphrases: Vec::new(),
             sector: 512,
             tpm2: None,
+            token: None,
             recovery: None,
         }
     }
@@ -53,6 +56,9 @@ pub(crate) fn encrypt(plain: &Path, target: &Path, volume: &Volume) {
     }
     if let Some((device, pcrs, pin)) = &volume.tpm2 {
         seal(&mut header, device, pcrs, *pin);
+    }
+    if let Some(token) = &volume.token {
+        header.add_token(token).unwrap();
     }
     if let Some(recovery) = &volume.recovery {
         recovery.add_to(&mut header).unwrap();

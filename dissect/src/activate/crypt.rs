@@ -10,6 +10,7 @@ use image_specs::partition::Designator;
 use luks::unlock::{Flags, OpenError, Volume};
 
 use super::detach::DECRYPTED;
+use super::measured::MeasuringError;
 use super::{ActivateOptions, parity};
 use crate::assign::{Inside, Partition};
 use crate::unlock::{self, InsideError, Keys, UnlockError};
@@ -48,6 +49,9 @@ pub enum CryptFailure {
     /// The kernel.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The volume key is to be measured, and cannot be.
+    #[error("cannot measure its volume key")]
+    Measure(#[from] MeasuringError),
     /// What is inside must not be there.
     #[error(transparent)]
     Inside(#[from] InsideError),
@@ -75,6 +79,9 @@ pub(super) fn open(
     let mapper = DeviceMapper::open().map_err(CryptFailure::NoDeviceMapper)?;
     let size = parity::size(below.device).map_err(CryptFailure::Device)?;
     let unlocked = unlock::unlock(below.device, size, partition, &options.policy, keys)?;
+    if let Some(measuring) = &options.measuring {
+        measuring.volume_key(partition.designator, &unlocked)?;
+    }
     let mut flags = Flags::of(&unlocked.header);
     flags.discards |= options.crypt_discards;
     let name = DmName::new(&format!("{}{DECRYPTED}", below.name))?;

@@ -11,11 +11,13 @@
 mod attach;
 mod crypt;
 pub mod detach;
+mod measured;
 mod parity;
 mod verity;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use blockdev::dm::{DeviceMapper, DmError};
 use blockdev::mapped;
@@ -28,6 +30,7 @@ use veritysetup::signature::Certificate;
 
 pub use attach::{AttachError, AttachOptions, Attached, Node, attach};
 pub use crypt::CryptFailure;
+pub use measured::{Measuring, MeasuringError};
 pub use parity::ParityError;
 pub use verity::{Protection, VerityFailure};
 
@@ -57,6 +60,8 @@ pub struct ActivateOptions {
     pub file_systems: FileSystems,
     /// Whether encrypted partitions pass discards on, which shows what is free.
     pub crypt_discards: bool,
+    /// Where root hash and volume keys are measured into.
+    pub measuring: Option<Arc<Measuring>>,
 }
 
 /// Where parity of data and hash tree lies (forward error correction).
@@ -108,6 +113,9 @@ pub enum ActivateError {
         #[source]
         why: VerityFailure,
     },
+    /// The root hash is to be measured, and cannot be.
+    #[error("cannot measure the root hash")]
+    Measure(#[from] MeasuringError),
     /// No decrypted device.
     #[error("cannot open encrypted partition {designator}")]
     Crypt {
@@ -138,6 +146,7 @@ impl ActivateOptions {
             parity: None,
             file_systems: FileSystems::default(),
             crypt_discards: false,
+            measuring: None,
         }
     }
 }
@@ -167,6 +176,11 @@ pub fn activate(
             })?
         }
     };
+    if let (Some(measuring), Some(_), Some(known)) =
+        (&options.measuring, &verity, &dissected.verity)
+    {
+        measuring.root_hash(known)?;
+    }
     let mut activated = Activated {
         attached,
         verity,

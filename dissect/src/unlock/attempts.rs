@@ -196,7 +196,7 @@ impl fmt::Display for Missing<'_> {
 impl std::error::Error for NoWay {}
 
 /// What a means is called in messages.
-const fn name(means: Means) -> &'static str {
+pub(super) const fn name(means: Means) -> &'static str {
     match means {
         Means::Passphrase => "a passphrase",
         Means::KeyFile => "a key file",

@@ -3,11 +3,12 @@
 use std::io;
 
 use image_specs::partition::Designator;
+use image_specs::policy::Means;
 use image_specs::tpm2::Token as Sealed;
 use image_specs::tpm2::token::TokenError;
 use luks::key::RecoveryKey;
 use luks::tpm2::{self, Tpm2Error, Unsealing};
-use luks::{Header, HeaderError, Secret, VolumeKey};
+use luks::{Header, HeaderError, PluginError, Secret, VolumeKey};
 
 use super::attempts::{Attempt, Offer};
 use super::keys::{Chip, Keys, Question, TRIES};
@@ -25,6 +26,9 @@ pub enum Why {
     /// The TPM.
     #[error(transparent)]
     Tpm2(#[from] Tpm2Error),
+    /// A plug-in of libcryptsetup, or the device that it looks for.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
     /// Nobody can be asked, or no random bytes are to be had.
     #[error("cannot ask for it")]
     Ask(#[source] io::Error),
@@ -50,7 +54,8 @@ impl Candidate<'_> {
             (Offer::Credential, _) => self.passphrase(given(&keys.credential)?),
             (Offer::Typed, _) => self.typed(),
             (Offer::Tpm2, Some(chip)) => self.sealed(chip, attempt.token.unwrap_or(u32::MAX)),
-            (Offer::Tpm2 | Offer::Fido2 | Offer::Pkcs11, _) => Err(Why::NoAnswer),
+            (Offer::Fido2 | Offer::Pkcs11, _) => self.plugin(attempt),
+            (Offer::Tpm2, None) => Err(Why::NoAnswer),
         }
     }
 
@@ -111,6 +116,25 @@ impl Candidate<'_> {
         Err(wrong.into())
     }
 
+    /// Has a plug-in of libcryptsetup ask a token or card, with a PIN where it wants one.
+    fn plugin(&self, attempt: Attempt) -> Result<VolumeKey, Why> {
+        let token = attempt.token.unwrap_or(u32::MAX);
+        let mut unlocked = self.header.unlock_token(token, None);
+        for number in 0..TRIES {
+            match unlocked {
+                Err(PluginError::Pin { .. }) if self.keys.ask.is_some() => {}
+                done => return Ok(done?),
+            }
+            let pin = self.ask(Question::Pin {
+                means: attempt.offer.means(),
+                designator: self.designator,
+                again: number > 0,
+            })?;
+            unlocked = self.header.unlock_token(token, Some(&pin));
+        }
+        Ok(unlocked?)
+    }
+
     /// The secret; a PIN that is typed may be wrong some times, as often as the TPM bears it.
     fn release(&self, chip: &Chip, token: &Sealed) -> Result<Secret, Why> {
         let unseal = |pin: Option<&Secret>| {
@@ -129,6 +153,7 @@ impl Candidate<'_> {
         let mut number = 0;
         loop {
             let pin = self.ask(Question::Pin {
+                means: Means::Tpm2,
                 designator: self.designator,
                 again: number > 0,
             })?;

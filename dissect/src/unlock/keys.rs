@@ -5,12 +5,13 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use image_specs::partition::Designator;
+use image_specs::policy::Means;
 use image_specs::tpm2::{PcrSignatures, Pcrlock};
 use image_specs::units::Bytes;
 use luks::Secret;
 use luks::tpm2::{Device, Entropy};
 
-use super::attempts::Offer;
+use super::attempts::{Offer, name};
 
 /// How often somebody is asked for one partition.
 pub(super) const TRIES: u32 = 3;
@@ -27,6 +28,10 @@ pub struct Keys {
     pub credential: Option<Secret>,
     /// The TPM that may be asked.
     pub tpm2: Option<Chip>,
+    /// Whether libcryptsetup's plug-ins may look for FIDO2 tokens.
+    pub fido2: bool,
+    /// Whether they may look for PKCS#11 tokens and smart cards.
+    pub pkcs11: bool,
     /// Who can be asked.
     pub ask: Option<Box<dyn Ask>>,
     /// What was typed and has unlocked something; partitions of an image often share it.
@@ -64,8 +69,10 @@ pub enum Question {
         /// Whether the last answer was wrong.
         again: bool,
     },
-    /// The PIN that a TPM wants.
+    /// The PIN that a TPM, a token or a card wants.
     Pin {
+        /// Which of them.
+        means: Means,
         /// For which partition.
         designator: Designator,
         /// Whether the last answer was wrong.
@@ -82,6 +89,8 @@ impl Keys {
             given: None,
             credential: None,
             tpm2: None,
+            fido2: false,
+            pkcs11: false,
             ask: None,
             typed: Mutex::default(),
         }
@@ -94,6 +103,8 @@ impl Keys {
             (self.given.is_some(), Offer::Given),
             (self.credential.is_some(), Offer::Credential),
             (self.tpm2.is_some(), Offer::Tpm2),
+            (self.fido2, Offer::Fido2),
+            (self.pkcs11, Offer::Pkcs11),
             (self.ask.is_some(), Offer::Typed),
         ];
         let there = offers.into_iter().filter(|(is, _)| *is);
@@ -133,12 +144,19 @@ impl fmt::Debug for Keys {
 
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (what, designator, again) = match self {
-            Self::Passphrase { designator, again } => ("Passphrase of", designator, again),
-            Self::Pin { designator, again } => ("TPM2 PIN for", designator, again),
-        };
-        let wrong = if *again { "That does not fit. " } else { "" };
-        write!(f, "{wrong}{what} partition {designator}")
+        let (Self::Passphrase { designator, again }
+        | Self::Pin {
+            designator, again, ..
+        }) = self;
+        if *again {
+            f.write_str("That does not fit. ")?;
+        }
+        match self {
+            Self::Passphrase { .. } => write!(f, "Passphrase of partition {designator}"),
+            Self::Pin { means, .. } => {
+                write!(f, "PIN of {} for partition {designator}", name(*means))
+            }
+        }
     }
 }
 

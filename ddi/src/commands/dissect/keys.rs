@@ -6,15 +6,16 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Args, ValueEnum};
 use dissect::unlock::{Ask, Chip, Keys, Question, UnlockError};
 use image_specs::tpm2::{PcrSignatures, Pcrlock, pcrlock, signature};
 use image_specs::units::Bytes;
 use luks::Secret;
 use luks::key::{self, KeyFile};
-use luks::tpm2::{Device, Entropy};
+use luks::tpm2::Device;
 
+use super::kernel::measuring;
 use crate::commands::tpm2_args::{self, PCRLOCK, PCRLOCK_FOLDERS};
 use crate::exit::Failure;
 use crate::ui::Ui;
@@ -48,6 +49,19 @@ pub(crate) struct Unlocking {
     #[arg(long, value_name = "PATH", requires = "tpm2_device",
         value_parser = OsStringValueParser::new().map(PathBuf::from))]
     tpm2_pcrlock: Option<PathBuf>,
+    /// FIDO2 token to mount encrypted partitions with, through the plug-in of libcryptsetup
+    #[arg(long, value_name = "auto", value_enum)]
+    fido2_device: Option<Plugged>,
+    /// PKCS#11 token or smart card to mount encrypted partitions with, in the same way
+    #[arg(long, value_name = "auto", value_enum)]
+    pkcs11_uri: Option<Plugged>,
+}
+
+/// The only device that a plug-in of libcryptsetup can be told to use: whichever is there.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Plugged {
+    /// Whichever is there
+    Auto,
 }
 
 impl Unlocking {
@@ -67,7 +81,14 @@ impl Unlocking {
             None => None,
             Some(device) => Some(self.chip(device.clone())?),
         };
+        keys.fido2 = self.fido2_device.is_some();
+        keys.pkcs11 = self.pkcs11_uri.is_some();
         Ok(keys)
+    }
+
+    /// The TPM that is named, or the only one.
+    pub(super) fn device(&self) -> Device {
+        self.tpm2_device.clone().unwrap_or_default()
     }
 
     /// The same, and whoever sits at the terminal.
@@ -87,11 +108,7 @@ impl Unlocking {
             pin: variable(PIN),
             signatures: load(signatures, signature::MAX_SIZE, PcrSignatures::parse)?,
             pcrlock: load(lock, pcrlock::MAX_SIZE, Pcrlock::parse)?,
-            entropy: Box::new(|| {
-                let mut seed = [0; 32];
-                getrandom::fill(&mut seed).map_err(io::Error::other)?;
-                Ok(Entropy::new(seed))
-            }),
+            entropy: Box::new(measuring::entropy),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 mod attach;
 mod copy_to;
+pub(crate) mod measuring;
 mod mount;
 pub(crate) mod mount_ddi;
 pub(crate) mod options;
@@ -12,6 +13,7 @@ mod with;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use blockdev::loopdev::LoopReference;
 use blockdev::tool::Tool;
@@ -123,6 +125,10 @@ impl Source {
             strictness: args.checking.strictness(),
             parity: args.checking.parity()?,
             file_systems: self.options.file_systems.clone(),
+            measuring: match args.checking.tpm2_measure_pcr {
+                None => None,
+                Some(pcr) => Some(Arc::new(measuring::into(pcr, args.unlocking.device())?)),
+            },
             crypt_discards: discard == Some(mounting::Discard::Crypt),
         })
     }
@@ -133,6 +139,15 @@ impl Source {
         if args.checking.needs_verity() && self.dissected.verity.is_none() {
             return Err(Failure::message(
                 "--on-corruption= and --fec-device= are for images with a hash tree, and this has none",
+            ));
+        }
+        let mut encrypted = self.dissected.partitions.values();
+        let encrypted = encrypted.any(|partition| partition.encryption.is_some());
+        let measured = args.checking.tpm2_measure_pcr.is_some();
+        if measured && !encrypted && self.dissected.verity.is_none() {
+            return Err(Failure::message(
+                "--tpm2-measure-pcr= is for images with a hash tree or encrypted partitions, and this \
+                 has none",
             ));
         }
         let mut options = MountOptions {

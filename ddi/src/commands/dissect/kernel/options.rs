@@ -9,6 +9,7 @@ use image_specs::units::Bytes;
 use veritysetup::activate::{OnCorruption, Strictness};
 use veritysetup::fec::Roots;
 
+use super::measuring;
 use crate::exit::Failure;
 
 /// How an image is mounted or attached.
@@ -62,6 +63,9 @@ pub(crate) struct Checking {
     /// Parity bytes in a code word, 2 to 24 [default: 2]
     #[arg(long, value_name = "NUMBER", requires = "fec_device")]
     fec_roots: Option<u64>,
+    /// Measure root hash and volume keys of what is mounted into this PCR (yes for 15)
+    #[arg(long, value_name = "PCR|yes", value_parser = measuring::pcr)]
+    pub(super) tpm2_measure_pcr: Option<u8>,
 }
 
 /// `--on-corruption=`.
