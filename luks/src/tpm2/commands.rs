@@ -52,8 +52,12 @@ pub(super) fn plain<'a>(
     }
 }
 
+/// Room for what is put behind sized parts: bytes that grow are copied, and the copy is not erased.
+const MORE: usize = 64;
+
 fn sized(parts: &[&[u8]]) -> Result<Vec<u8>, TpmError> {
-    let mut out = Vec::new();
+    let size = parts.iter().map(|part| part.len() + 2).sum::<usize>();
+    let mut out = Vec::with_capacity(size + MORE);
     for part in parts {
         put_sized(&mut out, part)?;
     }

@@ -89,7 +89,7 @@ impl Work<'_> {
         let mut token = self.token(bank, &values)?;
         token.srk.clone_from(&parent.told);
         token.primary = parent.public.primary().unwrap_or_default();
-        let mut secret = Zeroizing::new(Vec::new());
+        let mut secret = Zeroizing::new(Vec::with_capacity(64));
         for policy in token.policies.clone() {
             let part = tpm.entropy.bytes();
             token.blobs.push(self.seal(tpm, &parent, policy, &*part)?);

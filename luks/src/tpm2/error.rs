@@ -25,7 +25,7 @@ pub enum Tpm2Error {
     PinNeeded,
     #[error(transparent)]
     Pin(#[from] PinError),
-    #[error("the PCRs {0} (bank {1}) have other values than when the key was sealed")]
+    #[error("{} than when the key was sealed", others(*.0, *.1))]
     Pcrs(PcrSet, Bank),
     #[error("the PCRs {0} have values that the pcrlock policy does not predict")]
     Predictions(PcrSet),
@@ -77,6 +77,14 @@ pub enum Tpm2Error {
     Agree(#[from] AgreeError),
     #[error("the TPM did not give back what it had sealed; the key was not enrolled")]
     Verify,
+}
+
+/// A policy's digest tells that a value differs, not which.
+fn others(pcrs: PcrSet, bank: Bank) -> String {
+    match pcrs.iter().count() {
+        0 | 1 => format!("the PCR {pcrs} (bank {bank}) has another value"),
+        _ => format!("some of the PCRs {pcrs} (bank {bank}) have other values"),
+    }
 }
 
 fn again(seconds: Option<u32>) -> String {

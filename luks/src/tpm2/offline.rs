@@ -10,6 +10,8 @@ use super::crypto::{NO_IV, Protection, agree, cfb, hmac, sha256};
 use super::{AgreeError, Entropy, Tpm2Error};
 
 const KEYED_HASH: u16 = 0x0008;
+/// More than a sensitive area has.
+const ROOM: usize = 512;
 
 /// A TPM's public key: its handle is not part of it.
 pub(super) struct DeviceKey {
@@ -82,11 +84,13 @@ fn private(
     protection: &Protection,
     name: &[u8],
 ) -> Result<Vec<u8>, Tpm2Error> {
-    let mut sensitive = Zeroizing::new(KEYED_HASH.to_be_bytes().to_vec());
+    // All the room at once: bytes that grow are copied, and the copy is not erased.
+    let mut sensitive = Zeroizing::new(Vec::with_capacity(ROOM));
+    sensitive.extend(KEYED_HASH.to_be_bytes());
     for part in [contents.auth, obfuscation, contents.secret] {
         put_sized(&mut sensitive, part)?;
     }
-    let mut sized = Zeroizing::new(Vec::new());
+    let mut sized = Zeroizing::new(Vec::with_capacity(ROOM));
     put_sized(&mut sized, &sensitive)?;
     let failed = |error: ErrorStack| AgreeError::from(error);
     let hidden = cfb(true, &protection.cipher, &NO_IV, &sized).map_err(failed)?;

@@ -233,7 +233,7 @@ impl Command<'_> {
         let first = reader
             .sized()
             .map_err(|Short| TpmError::Answer(self.what))?;
-        let mut out = Zeroizing::new(Vec::new());
+        let mut out = Zeroizing::new(Vec::with_capacity(self.parameters.len()));
         put_sized(&mut out, &used.session.hide(used.value, first)?)?;
         out.extend(reader.rest());
         Ok(out)
@@ -341,7 +341,7 @@ impl Command<'_> {
         let first = reader
             .sized()
             .map_err(|Short| TpmError::Answer(self.what))?;
-        let mut out = Zeroizing::new(Vec::new());
+        let mut out = Zeroizing::new(Vec::with_capacity(parameters.len()));
         put_sized(&mut out, &used.session.show(used.value, first)?)?;
         out.extend(reader.rest());
         Ok(out)

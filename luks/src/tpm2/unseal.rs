@@ -196,7 +196,7 @@ impl Release<'_> {
         conditions: &[Conditions<'_>],
     ) -> Result<Zeroizing<Vec<u8>>, Tpm2Error> {
         let parent = keys::of_token(tpm, self.token)?;
-        let mut secret = Zeroizing::new(Vec::new());
+        let mut secret = Zeroizing::new(Vec::with_capacity(256));
         let blobs = self.token.blobs.iter().zip(&self.token.policies);
         for ((blob, policy), conditions) in blobs.zip(conditions) {
             let mark = tpm.mark();
