@@ -352,7 +352,7 @@ fn failures_have_their_code_and_say_why() {
         (
             &format!("repair data hash {root} --fec-device=short"),
             1,
-            "cannot",
+            "short is too short",
         ),
         ("dump none", 4, "none"),
         (

@@ -9,6 +9,7 @@ use blockdev::dm::{DeviceMapper, DmError, DmFailure, DmName};
 use blockdev::loopdev::{LoopDevice, LoopOptions};
 use image_specs::units::{Bytes, SectorSize};
 use rustix::fs::OFlags;
+use veritysetup::Params;
 use veritysetup::activate::{
     self, ActivateError, DeviceNumber, ErrorCorrection, Lifetime, Request, Strictness, VerityTable,
 };
@@ -37,39 +38,17 @@ pub(super) fn open(
     if !args.shared && data.is_device {
         alone(data_path)?;
     }
-    let hash_device = Device::new(&hash, hash_path)?;
-    let data_device = match data.is_same(&hash) {
-        true => Device(None, hash_device.1),
-        false => Device::new(&data, data_path)?,
-    };
-    let mut parity_device = None;
-    let mut correction = None;
-    if let Some(path) = &args.fec_device {
-        let parity = Source::open(path, false)?;
-        let layout = args.layout(&params, &hash, &parity)?;
-        let device = match (parity.is_same(&hash), parity.is_same(&data)) {
-            (true, _) => Device(None, hash_device.1),
-            (_, true) => Device(None, data_device.1),
-            _ => Device::new(&parity, path)?,
-        };
-        correction = Some(ErrorCorrection {
-            device: device.1,
-            offset: Bytes::new(args.fec_offset),
-            roots: args.fec_roots.get(),
-            hash_end: layout.hash_end(),
-        });
-        parity_device = Some(device);
-    }
+    let below = Below::new(args, &params, (&data, data_path), (&hash, hash_path))?;
     let signature = args.root_hash_signature.as_deref().map(signature);
     let signature = signature.transpose()?;
     let request = Request {
         table: VerityTable {
             params: &params,
             root: &root,
-            data: data_device.1,
-            hash: hash_device.1,
+            data: below.data.1,
+            hash: below.hash.1,
             strictness: strictness(args),
-            correction,
+            correction: below.parity.as_ref().map(|(_, correction)| *correction),
         },
         signature: signature.as_ref(),
         lifetime: Lifetime::UntilRemoved,
@@ -80,7 +59,7 @@ pub(super) fn open(
     })?;
     mapper.link(&name, active.info())?;
     // The device of the kernel holds those below from here on.
-    drop((data_device, hash_device, parity_device));
+    drop(below);
     Ok(Exit::Ok)
 }
 
@@ -150,6 +129,50 @@ fn alone(path: &Path) -> Result<(), Failure> {
     match OpenOptions::new().read(true).custom_flags(flag).open(path) {
         Ok(_) => Ok(()),
         Err(error) => Err(cannot("use", path, error).with_hint("--shared lets others use it, too")),
+    }
+}
+
+/// The devices that a verity device is made of.
+struct Below {
+    data: Device,
+    hash: Device,
+    parity: Option<(Device, ErrorCorrection)>,
+}
+
+impl Below {
+    fn new(
+        args: &VerityArgs,
+        params: &Params,
+        (data, data_path): (&Source, &Path),
+        (hash, hash_path): (&Source, &Path),
+    ) -> Result<Self, Failure> {
+        let hash_device = Device::new(hash, hash_path)?;
+        let data_device = match data.is_same(hash) {
+            true => Device(None, hash_device.1),
+            false => Device::new(data, data_path)?,
+        };
+        let mut parity_device = None;
+        if let Some(path) = &args.fec_device {
+            let parity = Source::open(path, false)?;
+            let layout = args.stored_layout(params, hash, (&parity, path))?;
+            let device = match (parity.is_same(hash), parity.is_same(data)) {
+                (true, _) => Device(None, hash_device.1),
+                (_, true) => Device(None, data_device.1),
+                _ => Device::new(&parity, path)?,
+            };
+            let correction = ErrorCorrection {
+                device: device.1,
+                offset: Bytes::new(args.fec_offset),
+                roots: args.fec_roots.get(),
+                hash_end: layout.hash_end(),
+            };
+            parity_device = Some((device, correction));
+        }
+        Ok(Self {
+            data: data_device,
+            hash: hash_device,
+            parity: parity_device,
+        })
     }
 }
 

@@ -147,7 +147,7 @@ impl Image {
             None => None,
             Some(path) => {
                 let parity = Source::open(path, write)?;
-                let layout = args.layout(&params, &hash, &parity)?;
+                let layout = args.stored_layout(&params, &hash, (&parity, path))?;
                 Some((parity, layout))
             }
         };

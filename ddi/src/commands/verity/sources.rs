@@ -180,6 +180,26 @@ impl VerityArgs {
         Ok(Layout::new(params, self.fec_roots, Bytes::new(end))?)
     }
 
+    /// The same for parity that is there, in whole.
+    pub(super) fn stored_layout(
+        &self,
+        params: &Params,
+        hash: &Source,
+        (parity, path): (&Source, &Path),
+    ) -> Result<Layout, Failure> {
+        let layout = self.layout(params, hash, parity)?;
+        let end = layout.size().checked_add(Bytes::new(self.fec_offset));
+        if end.is_some_and(|end| end.get() <= parity.size) {
+            return Ok(layout);
+        }
+        let (name, size) = (path.display(), layout.size());
+        Err(Failure::message(format!(
+            "{name} is too short: it has {} bytes, and from byte {} on parity has {size}",
+            parity.size, self.fec_offset
+        ))
+        .with_hint("--fec-offset= and --fec-roots= must be as they were with format"))
+    }
+
     /// The root hash from `--root-hash-file=` or the command line.
     pub(super) fn root(
         &self,
