@@ -439,6 +439,24 @@ impl Bench {
     }
 }
 
+/// A file in the peer's /run/systemd, for as long as the value lives.
+struct Placed(PathBuf);
+
+impl Placed {
+    fn new(bench: &Bench, name: &str, place: &str) -> Self {
+        let folder = bench.root.join("run/systemd");
+        fs::create_dir_all(&folder).unwrap();
+        fs::copy(bench.path(name), folder.join(place)).unwrap();
+        Self(folder.join(place))
+    }
+}
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 fn pin() -> Secret {
     Secret::new(PIN.as_bytes().to_vec())
 }
@@ -469,15 +487,10 @@ fn succeeds(command: &mut Command) -> Output {
 fn each_opens_what_the_other_enrolls() {
     let bench = Bench::new();
     // systemd looks for these two in their usual places only.
-    let places = [
-        ("sig.json", "tpm2-pcr-signature.json"),
-        ("pcrlock.json", "pcrlock.json"),
+    let _placed = [
+        Placed::new(&bench, "sig.json", "tpm2-pcr-signature.json"),
+        Placed::new(&bench, "pcrlock.json", "pcrlock.json"),
     ];
-    let run = bench.root.join("run/systemd");
-    fs::create_dir_all(&run).unwrap();
-    for (name, place) in places {
-        fs::copy(bench.path(name), run.join(place)).unwrap();
-    }
     for case in CASES {
         println!("{}: systemd enrolls, we unseal", case.name);
         bench.theirs(case);
@@ -497,9 +510,6 @@ fn each_opens_what_the_other_enrolls() {
         bench.older(options);
     }
     bench.keep();
-    for (_, place) in places {
-        fs::remove_file(run.join(place)).unwrap();
-    }
 }
 
 /// systemd's record of a measurement and ours, in one log, which then explains the PCR.

@@ -149,12 +149,11 @@ fn authorize_nv(tpm: &mut Tpm, session: &Session, lock: &Pcrlock) -> Result<(), 
             },
         }
     }
-    match tpm.policy_authorize_nv(session, &index) {
-        Err(error) if error.code() == Some(ResponseCode::POLICY_FAIL) => {
-            Err(unpredicted(tpm, lock)?)
-        }
-        other => Ok(other?),
-    }
+    tpm.policy_authorize_nv(session, &index)
+        .or_else(|error| match error.code() {
+            Some(ResponseCode::VALUE | ResponseCode::POLICY_FAIL) => Err(unpredicted(tpm, lock)?),
+            _ => Err(error.into()),
+        })
 }
 
 /// The index that holds the policy; its name must be the one that keys are sealed to.
