@@ -2,7 +2,7 @@
 
 use image_specs::tpm2::policy::selection;
 use image_specs::tpm2::wire::{Reader, Short, put_sized};
-use image_specs::tpm2::{Bank, PcrSet, PolicyDigest, Public};
+use image_specs::tpm2::{Bank, PcrSet, Public};
 use zeroize::Zeroizing;
 
 use super::crypto::agree;
@@ -10,7 +10,7 @@ use super::response::ResponseCode;
 use super::session::{CONTINUE, DECRYPT, ENCRYPT, Nonces, Session};
 use super::tpm::{Auth, Command, Entity, Tpm, TpmError, Use};
 
-const OWNER: u32 = 0x4000_0001;
+pub(super) const OWNER: u32 = 0x4000_0001;
 const NULL_HIERARCHY: u32 = 0x4000_0007;
 const SHA256: u16 = 0x000b;
 const VERIFIED: u16 = 0x8022;
@@ -35,7 +35,7 @@ pub(super) struct Bound<'a> {
 }
 
 /// A ticket by which the TPM knows later that it has checked a signature.
-pub(super) struct Ticket(Vec<u8>);
+pub(super) struct Ticket(pub(super) Vec<u8>);
 
 pub(super) fn plain<'a>(
     what: &'static str,
@@ -55,7 +55,7 @@ pub(super) fn plain<'a>(
 /// Room for what is put behind sized parts: bytes that grow are copied, and the copy is not erased.
 const MORE: usize = 64;
 
-fn sized(parts: &[&[u8]]) -> Result<Vec<u8>, TpmError> {
+pub(super) fn sized(parts: &[&[u8]]) -> Result<Vec<u8>, TpmError> {
     let size = parts.iter().map(|part| part.len() + 2).sum::<usize>();
     let mut out = Vec::with_capacity(size + MORE);
     for part in parts {
@@ -344,90 +344,6 @@ impl Tpm {
         let data = Reader::new(&answer.parameters).sized();
         data.map(|data| Zeroizing::new(data.to_vec()))
             .map_err(|Short| TpmError::Answer(WHAT))
-    }
-}
-
-/// The commands that build up a policy in a session.
-impl Tpm {
-    pub(super) fn policy_pcr(
-        &mut self,
-        session: &Session,
-        bank: Bank,
-        set: PcrSet,
-    ) -> Result<(), TpmError> {
-        let mut parameters = sized(&[&[]])?;
-        parameters.extend(selection(bank, set));
-        self.policy("take PCRs into a policy", 0x17f, session, parameters)
-    }
-
-    pub(super) fn policy_or(
-        &mut self,
-        session: &Session,
-        branches: &[PolicyDigest],
-    ) -> Result<(), TpmError> {
-        let count = u8::try_from(branches.len()).unwrap_or(u8::MAX);
-        let mut parameters = vec![0, 0, 0, count];
-        for branch in branches {
-            put_sized(&mut parameters, &branch.0)?;
-        }
-        self.policy("take one of several policies", 0x171, session, parameters)
-    }
-
-    /// Forgets the policy of the session.
-    pub(super) fn policy_restart(&mut self, session: &Session) -> Result<(), TpmError> {
-        self.policy("begin a policy anew", 0x180, session, Vec::new())
-    }
-
-    pub(super) fn policy_auth_value(&mut self, session: &Session) -> Result<(), TpmError> {
-        self.policy("take a PIN into a policy", 0x16b, session, Vec::new())
-    }
-
-    /// The session's policy so far is one that the key has signed.
-    pub(super) fn policy_authorize(
-        &mut self,
-        session: &Session,
-        [approved, reference, key]: [&[u8]; 3],
-        ticket: &Ticket,
-    ) -> Result<(), TpmError> {
-        let mut parameters = sized(&[approved, reference, key])?;
-        parameters.extend(&ticket.0);
-        self.policy("take a signed policy", 0x16a, session, parameters)
-    }
-
-    /// The session's policy so far is the one that the index holds.
-    pub(super) fn policy_authorize_nv(
-        &mut self,
-        session: &Session,
-        index: &Entity,
-    ) -> Result<(), TpmError> {
-        let (owner, session) = (Entity::plain(OWNER), Entity::plain(session.handle));
-        let handles = [&owner, index, &session];
-        let command = plain("take an index's policy", 0x192, &handles, Vec::new());
-        self.run(&command, &mut [Auth::Empty]).map(drop)
-    }
-
-    /// The digest that the session has reached.
-    pub(super) fn policy_digest(&mut self, session: &Session) -> Result<PolicyDigest, TpmError> {
-        const WHAT: &str = "tell a policy's digest";
-        let session = Entity::plain(session.handle);
-        let handles = [&session];
-        let answer = self.run(&plain(WHAT, 0x189, &handles, Vec::new()), &mut [])?;
-        let digest = Reader::new(&answer.parameters).sized();
-        let digest = digest.ok().and_then(|digest| digest.try_into().ok());
-        digest.map(PolicyDigest).ok_or(TpmError::Answer(WHAT))
-    }
-
-    fn policy(
-        &mut self,
-        what: &'static str,
-        code: u32,
-        session: &Session,
-        parameters: Vec<u8>,
-    ) -> Result<(), TpmError> {
-        let session = Entity::plain(session.handle);
-        let handles = [&session];
-        self.run(&plain(what, code, &handles, parameters), &mut [])
-            .map(drop)
     }
 }
 

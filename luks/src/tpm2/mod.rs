@@ -21,6 +21,7 @@ pub mod measure;
 mod offline;
 mod pin;
 mod policy;
+mod policy_commands;
 mod response;
 mod session;
 mod signer;
