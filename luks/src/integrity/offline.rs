@@ -136,6 +136,7 @@ impl Format {
     /// Lays a device of this size out; `salt` should be random.
     pub fn fit(&self, size: Bytes, salt: [u8; 16]) -> Result<Formatted, OfflineError> {
         let (superblock, layout) = self.parameters()?.fit(size, salt)?;
+        superblock.encode()?; // what cannot be stored is refused here
         let salted = superblock.flags.has(Flags::FIXED_HMAC);
         let salt = salted.then_some(superblock.salt);
         Ok(Formatted {
@@ -519,6 +520,15 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused_before_anything_is_written() {
         let small = keyed().fit(Bytes::mib(2), SALT).unwrap();
+        let none = Format {
+            tag_size: Some(0),
+            ..keyed()
+        };
+        let refused = none.fit(Bytes::mib(2), SALT).unwrap_err();
+        assert!(
+            matches!(refused, OfflineError::Superblock(_)),
+            "{refused:?}"
+        );
         let data = vec![0; 4 << 20];
         let mut target = Vec::new();
         let error = small.write(

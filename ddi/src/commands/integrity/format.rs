@@ -85,7 +85,7 @@ fn note_what_is_for_open(args: &IntegrityArgs, ui: &Ui) {
 
 /// Warns of what is there, and asks, if there is somebody to ask.
 fn confirm(args: &IntegrityArgs, path: &Path, ui: &Ui) -> Result<(), Failure> {
-    if !args.disable_blkid {
+    if !args.disable_blkid && !args.batch_mode {
         let device = opened(path, Access::ReadOnly)?;
         let within = Extent::new(Bytes::ZERO, device.size());
         for found in signatures::probe(&device, within)? {
