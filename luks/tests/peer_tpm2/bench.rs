@@ -1,8 +1,4 @@
-//! systemd-cryptenroll's TPM2 tokens and ours, each opened by the other, on one software TPM.
-//!
-//! Needs root, and the newest systemd in the folder that `DDI_PEER_ROOT` names: `make peer-test`. Where
-//! `DDI_TPM2_SAMPLES` names a folder, the tokens of systemd's making are kept there, with the TPM's
-//! state: `luks/tests/tpm2_samples` is from there.
+//! Both sides on one TPM.
 
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -15,10 +11,7 @@ use image_specs::tpm2::policy::signed_message;
 use image_specs::tpm2::token::{Argon2id, SignedPcrs};
 use image_specs::tpm2::{Bank, PcrSet, PcrSignatures, Pcrlock, PolicyDigest, Token};
 use luks::Secret;
-use luks::tpm2::measure::{Measurement, Place, measure};
-use luks::tpm2::{
-    Device, Enrollment, Entropy, Pin, PinCost, Sealer, Tpm, Unsealing, enroll, unseal,
-};
+use luks::tpm2::{Device, Enrollment, Entropy, Pin, PinCost, Sealer, Unsealing, enroll, unseal};
 use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
@@ -26,126 +19,19 @@ use openssl::sign::Signer;
 use serde_json::{Value, json};
 use testimages::swtpm::Swtpm;
 
-const PIN: &str = "geheim";
-const IGNORED: &str = "needs root and the newest systemd";
-
-/// What a key is sealed to; the same words for both sides.
-#[derive(Clone, Copy, Default)]
-struct Case {
-    name: &'static str,
-    pcrs: &'static str,
-    pin: Option<Cost>,
-    signed: Option<&'static str>,
-    pcrlock: bool,
-    offline: bool,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Cost {
-    Pbkdf2,
-    Argon2id,
-}
-
-const NOTHING: Case = Case {
-    name: "TPM only",
-    pcrs: "",
-    pin: None,
-    signed: None,
-    pcrlock: false,
-    offline: false,
-};
-
-const CASES: &[Case] = &[
-    NOTHING,
-    Case {
-        name: "PCRs",
-        pcrs: "7+11",
-        ..NOTHING
-    },
-    Case {
-        name: "PCRs of SHA-1",
-        pcrs: "0+7:sha1",
-        ..NOTHING
-    },
-    Case {
-        name: "PIN by Argon2id",
-        pcrs: "7",
-        pin: Some(Cost::Argon2id),
-        ..NOTHING
-    },
-    Case {
-        name: "PIN by PBKDF2",
-        pin: Some(Cost::Pbkdf2),
-        ..NOTHING
-    },
-    Case {
-        name: "signed PCRs",
-        signed: Some(""),
-        ..NOTHING
-    },
-    Case {
-        name: "signed PCRs with reference",
-        signed: Some("initrd"),
-        ..NOTHING
-    },
-    Case {
-        name: "signed PCRs, PCRs and PIN",
-        pcrs: "7",
-        pin: Some(Cost::Argon2id),
-        signed: Some(""),
-        ..NOTHING
-    },
-    Case {
-        name: "pcrlock",
-        pcrlock: true,
-        ..NOTHING
-    },
-    Case {
-        name: "pcrlock and PIN",
-        pcrlock: true,
-        pin: Some(Cost::Argon2id),
-        ..NOTHING
-    },
-    Case {
-        name: "pcrlock and signed PCRs",
-        pcrlock: true,
-        signed: Some(""),
-        ..NOTHING
-    },
-    Case {
-        name: "pcrlock, signed PCRs, PCRs and PIN",
-        pcrlock: true,
-        signed: Some("initrd"),
-        pcrs: "7",
-        pin: Some(Cost::Argon2id),
-        ..NOTHING
-    },
-    Case {
-        name: "public key of the TPM",
-        offline: true,
-        ..NOTHING
-    },
-    Case {
-        name: "public key of the TPM, PCRs, signed PCRs and PIN",
-        offline: true,
-        pcrs: "7:sha256=0000000000000000000000000000000000000000000000000000000000000000",
-        signed: Some(""),
-        pin: Some(Cost::Argon2id),
-        ..NOTHING
-    },
-];
+use super::{Case, Cost, IGNORED, PIN};
 
 /// A folder in the peer's root, with a TPM, a key that signs and a pcrlock policy.
-struct Bench {
+pub(super) struct Bench {
     root: PathBuf,
     folder: tempfile::TempDir,
-    tpm: Swtpm,
+    pub(super) tpm: Swtpm,
     signer: PKey<Private>,
     samples: RefCell<Vec<Value>>,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let root = PathBuf::from(std::env::var_os("DDI_PEER_ROOT").expect(IGNORED));
         let folder = tempfile::tempdir_in(root.join("var/tmp")).unwrap();
         let signer = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
@@ -170,7 +56,7 @@ impl Bench {
         bench
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -179,7 +65,7 @@ impl Bench {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    fn device(&self) -> Device {
+    pub(super) fn device(&self) -> Device {
         self.tpm.device().parse().unwrap()
     }
 
@@ -229,7 +115,7 @@ impl Bench {
     }
 
     /// A program of the peer, in the folder.
-    fn peer(&self, program: &str) -> Command {
+    pub(super) fn peer(&self, program: &str) -> Command {
         let inside = Path::new("/").join(self.folder.path().strip_prefix(&self.root).unwrap());
         let mut command = Command::new("chroot");
         command
@@ -293,7 +179,7 @@ impl Bench {
     }
 
     /// systemd enrolls, we unseal.
-    fn theirs(&self, case: &Case) {
+    pub(super) fn theirs(&self, case: &Case) {
         let image = self.volume();
         let mut command = self.peer("systemd-cryptenroll");
         command.arg("--unlock-key-file=key");
@@ -341,7 +227,7 @@ impl Bench {
     }
 
     /// A token of the systemd that this machine runs, which may be older.
-    fn older(&self, options: &[&str]) {
+    pub(super) fn older(&self, options: &[&str]) {
         let image = self.volume();
         let mut command = Command::new("systemd-cryptenroll");
         command.arg(format!("--tpm2-device={}", self.tpm.device()));
@@ -361,7 +247,7 @@ impl Bench {
     }
 
     /// Keeps what has been made, if that is wanted.
-    fn keep(&self) {
+    pub(super) fn keep(&self) {
         let Some(folder) = std::env::var_os("DDI_TPM2_SAMPLES").map(PathBuf::from) else {
             return;
         };
@@ -409,7 +295,7 @@ impl Bench {
     }
 
     /// We enroll, systemd unlocks: it must, to add a key.
-    fn ours(&self, case: &Case) {
+    pub(super) fn ours(&self, case: &Case) {
         let image = self.volume();
         let enrolled = enroll(&self.enrollment(case), &self.sealer(case), entropy()).unwrap();
         self.write("secret", enrolled.secret.expose());
@@ -440,10 +326,10 @@ impl Bench {
 }
 
 /// A file in the peer's /run/systemd, for as long as the value lives.
-struct Placed(PathBuf);
+pub(super) struct Placed(PathBuf);
 
 impl Placed {
-    fn new(bench: &Bench, name: &str, place: &str) -> Self {
+    pub(super) fn new(bench: &Bench, name: &str, place: &str) -> Self {
         let folder = bench.root.join("run/systemd");
         fs::create_dir_all(&folder).unwrap();
         fs::copy(bench.path(name), folder.join(place)).unwrap();
@@ -457,102 +343,27 @@ impl Drop for Placed {
     }
 }
 
-fn pin() -> Secret {
+pub(super) fn pin() -> Secret {
     Secret::new(PIN.as_bytes().to_vec())
 }
 
-fn entropy() -> Entropy {
+pub(super) fn entropy() -> Entropy {
     let mut seed = [0; 32];
     openssl::rand::rand_bytes(&mut seed).unwrap();
     Entropy::new(seed)
 }
 
-fn tokens(image: &Path) -> Value {
+pub(super) fn tokens(image: &Path) -> Value {
     let mut dump = Command::new("cryptsetup");
     let output = succeeds(dump.args(["luksDump", "--dump-json-metadata"]).arg(image));
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     json["tokens"].clone()
 }
 
-fn succeeds(command: &mut Command) -> Output {
+pub(super) fn succeeds(command: &mut Command) -> Output {
     let output = command.output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
     let words: Vec<OsString> = command.get_args().map(OsString::from).collect();
     assert!(output.status.success(), "{words:?}: {message}");
     output
-}
-
-#[test]
-#[ignore = "needs root and the newest systemd: make peer-test"]
-fn each_opens_what_the_other_enrolls() {
-    let bench = Bench::new();
-    // systemd looks for these two in their usual places only.
-    let _placed = [
-        Placed::new(&bench, "sig.json", "tpm2-pcr-signature.json"),
-        Placed::new(&bench, "pcrlock.json", "pcrlock.json"),
-    ];
-    for case in CASES {
-        println!("{}: systemd enrolls, we unseal", case.name);
-        bench.theirs(case);
-        println!("{}: we enroll, systemd unseals", case.name);
-        bench.ours(case);
-    }
-    for options in [
-        &["--tpm2-pcrs=7"][..],
-        &["--tpm2-pcrs=", "--tpm2-with-pin=yes"],
-        &[
-            "--tpm2-pcrs=7",
-            "--tpm2-public-key=pub.pem",
-            "--tpm2-public-key-pcrs=11",
-        ],
-    ] {
-        println!("older systemd enrolls, we unseal: {options:?}");
-        bench.older(options);
-    }
-    bench.keep();
-}
-
-/// systemd's record of a measurement and ours, in one log, which then explains the PCR.
-#[test]
-#[ignore = "needs root and the newest systemd: make peer-test"]
-fn measurements_are_recorded_alike() {
-    let bench = Bench::new();
-    let mut theirs = bench.peer("/usr/lib/systemd/systemd-pcrextend");
-    theirs.arg(format!("--tpm2-device={}", bench.tpm.device()));
-    theirs.args(["--pcr=15", "--event-type=dm-verity", "verity:root:0707"]);
-    succeeds(theirs.env("SYSTEMD_FORCE_MEASURE", "1"));
-    let log = bench.path("log");
-    let records = || -> Vec<Value> {
-        let bytes = fs::read(&log).unwrap();
-        let records = bytes.split(|byte| *byte == 0x1e).skip(1);
-        records
-            .map(|text| serde_json::from_slice(text).unwrap())
-            .collect()
-    };
-    let first = records().remove(0);
-    let content = &first["content"];
-    let place = Place {
-        pcr: 15,
-        banks: &[],
-        log: log.clone(),
-        boot_id: content["bootId"].as_str().unwrap().to_owned(),
-        since_boot: content["timestamp"].as_u64().unwrap(),
-    };
-    let measurement = Measurement::root_hash("root", &[7, 7]);
-    let mut tpm = Tpm::open(&bench.device(), entropy()).unwrap();
-    measure(&mut tpm, &measurement, &place)
-        .unwrap()
-        .record
-        .unwrap();
-    let both = records();
-    assert_eq!(both[0].to_string(), both[1].to_string());
-    let mut show = bench.peer("/usr/lib/systemd/systemd-pcrlock");
-    let shown = succeeds(show.args(["log", "--json=short", "--pcr=15"]));
-    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
-    let log = shown["log"].as_array().unwrap();
-    assert_eq!(
-        log.iter().filter(|record| record["pcr"] == 15).count(),
-        2,
-        "{shown}"
-    );
 }
