@@ -7,7 +7,7 @@ use std::sync::Arc;
 use filetree::ReadAt;
 use image_specs::partition::Designator;
 use image_specs::units::Bytes;
-use luks::bulk::{BulkError, Cipher, Decrypting};
+use luks::bulk::{SegmentError, SegmentReader};
 
 use super::Access;
 use super::part::Volume;
@@ -31,7 +31,7 @@ pub enum LockedError {
         designator: Designator,
         /// Why.
         #[source]
-        source: BulkError,
+        source: SegmentError,
     },
     /// Its data are not in one piece.
     #[error("partition {0} is encrypted in several pieces; mount it to read it")]
@@ -60,16 +60,13 @@ pub(super) fn open(
     let [(segment, _)] = segments[..] else {
         return Err(LockedError::Pieces(designator));
     };
-    let cipher = Cipher::new(&unlocked.key, segment)
-        .map_err(|source| LockedError::Cipher { designator, source })?;
     let start = segment.offset.get();
-    let rest = volume.size.saturating_sub(start);
-    let size = segment.size.map_or(rest, |size| size.get().min(rest));
     let below = Below { start, ..below };
-    let data: Arc<dyn ReadAt> = Arc::new(Clear {
-        inner: Decrypting::new(below, cipher),
-        size,
-    });
+    let room = size.saturating_sub(segment.offset);
+    let clear = SegmentReader::new(below, room, &unlocked.key, segment)
+        .map_err(|source| LockedError::Cipher { designator, source })?;
+    let size = clear.size().get();
+    let data: Arc<dyn ReadAt> = Arc::new(Clear(clear));
     let mut read = |offset, buffer: &mut [u8]| data.read_exact_at(buffer, offset);
     let held = (policy, access.file_systems);
     let inside = unlock::look(&mut read, Bytes::new(size), designator, held)?;
@@ -93,18 +90,10 @@ impl blockdev::io::ReadAt for Below {
 
 /// What is inside.
 #[derive(Debug)]
-struct Clear {
-    inner: Decrypting<Below>,
-    size: u64,
-}
+struct Clear(SegmentReader<Below>);
 
 impl ReadAt for Clear {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let length = u64::try_from(buffer.len()).unwrap_or(u64::MAX);
-        let end = offset.checked_add(length);
-        match end.is_some_and(|end| end <= self.size) {
-            true => blockdev::io::ReadAt::read_exact_at(&self.inner, buffer, offset),
-            false => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
+        blockdev::io::ReadAt::read_exact_at(&self.0, buffer, offset)
     }
 }
