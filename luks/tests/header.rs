@@ -59,6 +59,26 @@ fn cryptsetup_opens_what_we_format() {
 }
 
 #[test]
+fn authenticated_headers_need_no_kernel() {
+    let mut wanted = format(SIZE);
+    wanted.volume_key = VolumeKey::generate(96).unwrap();
+    let error = Header::format_authenticated(&wanted).unwrap_err();
+    assert!(matches!(error, HeaderError::Discards), "{error}");
+    wanted.allow_discards = false;
+    let mut header = Header::format_authenticated(&wanted).unwrap();
+    let slot = header.add_passphrase(&secret("first"), Kdf::Minimal);
+    assert_eq!(slot.unwrap(), 0);
+    let image = common::image(&header, SIZE);
+    let tool = Cryptsetup::on(image.path());
+    assert!(tool.opens("first") && !tool.opens("second"));
+    assert!(tool.dump().contains("integrity: hmac(sha256)"));
+    assert_eq!(tool.volume_key("first"), wanted.volume_key.expose());
+    let loaded = load(image.as_file()).unwrap().unwrap();
+    let key = loaded.unlock(&secret("first")).unwrap();
+    assert_eq!(key, wanted.volume_key);
+}
+
+#[test]
 fn we_open_what_cryptsetup_formats() {
     let argon = &[
         "--pbkdf=argon2id",

@@ -324,6 +324,29 @@ fn headers_that_are_damaged_or_ask_too_much_are_refused() {
 }
 
 #[test]
+fn authenticated_partitions_are_read_and_changes_are_noticed() {
+    for sector in [512, 4096] {
+        let room = Room::new(&Volume {
+            sector,
+            authenticated: true,
+            ..volume()
+        });
+        let list = run(room.list(&[]).env("PASSWORD", "right"));
+        assert!(list.contains("\nusr/bin/tool\n"), "{list}");
+
+        // All of the partition's data but the first megabytes: superblock, journal and first tags.
+        let mut bytes = fs::read(&room.image).unwrap();
+        let data = bytes.len() / 2;
+        bytes[data..].iter_mut().for_each(|byte| *byte ^= 1);
+        fs::write(&room.image, bytes).unwrap();
+        let image = room.image.to_str().unwrap();
+        let mut mtree = room.dissect(&["--mtree", image]);
+        let said = fails(mtree.env("PASSWORD", "right"), 1);
+        assert!(said.contains("is not authentic"), "{said}");
+    }
+}
+
+#[test]
 fn encryption_in_encryption_is_refused() {
     let room = Room::new(&volume());
     let twice = room.scratch.path("twice");

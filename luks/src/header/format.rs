@@ -1,17 +1,23 @@
 //! New headers.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use image_specs::luks_header::MetadataError;
 use image_specs::units::{Bytes, SectorSize};
 use libcryptsetup_rs::consts::flags::{CryptActivate, CryptPbkdf};
 use libcryptsetup_rs::consts::vals::{CryptKdf, EncryptionFormat};
 use libcryptsetup_rs::{
     CryptParamsLuks2, CryptPbkdfType, CryptSettingsHandle, Either, LibcryptErr,
 };
+use openssl::hash::MessageDigest;
+use openssl::pkcs5::pbkdf2_hmac;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{Header, HeaderError, load};
+use crate::Secret;
 use crate::clib;
-use crate::volume_key::VolumeKey;
+use crate::volume_key::{HashError, VolumeKey};
 
 /// Where the data begins in what [`Header::format`] makes, as cryptsetup has it.
 pub const DATA_OFFSET: Bytes = Bytes::mib(16);
@@ -86,8 +92,7 @@ impl Header {
     /// Makes a header without key slots.
     pub fn format(format: &Format) -> Result<Self, HeaderError> {
         check(format, 0)?;
-        let (cipher, mode) = split(&format.cipher);
-        Self::make(format, cipher, mode)
+        Self::make(format)
     }
 
     /// Makes a header of a volume whose data is authenticated by an HMAC of 32 bytes; its key's last
@@ -98,26 +103,25 @@ impl Header {
         if format.allow_discards {
             return Err(HeaderError::Discards);
         }
-        // libcryptsetup would have the kernel format the device at once, and takes no key that is longer
-        // than its cipher's: it makes a header without a cipher, which is put in afterwards.
-        let mut header = Self::make(format, "cipher_null", "ecb")?;
+        // libcryptsetup would have the kernel format the device at once. It makes a header for the
+        // cipher's key, and what is missing is put in afterwards.
+        let cipher_key = format.volume_key.expose().split_last_chunk::<HMAC_KEY>();
+        let cipher_key = cipher_key.map(|(key, _)| key).unwrap_or_default();
+        let plain = Format {
+            volume_key: VolumeKey::new(Secret::new(cipher_key.to_vec())),
+            ..format.clone()
+        };
+        let mut header = Self::make(&plain)?;
+        header.volume_key = Some(format.volume_key.clone());
         let mut first = load::first(&header.copy, format.size)?;
-        let segment = first.json.pointer_mut("/segments/0");
-        if let Some(segment) = segment.and_then(Value::as_object_mut) {
-            let integrity = json!({
-                "type": "hmac(sha256)",
-                "journal_encryption": "none",
-                "journal_integrity": "none",
-            });
-            segment.insert("encryption".to_owned(), format.cipher.clone().into());
-            segment.insert("integrity".to_owned(), integrity);
-        }
+        authenticate(&mut first.json, &format.volume_key)?;
         load::store(&header.copy, &first.binary, &first.json)?;
         header.refresh()?;
         Ok(header)
     }
 
-    fn make(format: &Format, cipher: &str, mode: &str) -> Result<Self, HeaderError> {
+    fn make(format: &Format) -> Result<Self, HeaderError> {
+        let (cipher, mode) = split(&format.cipher);
         let copy = clib::private_file(format.size).map_err(HeaderError::Copy)?;
         clib::with_new(&copy, "make a LUKS2 header", |device| {
             // The key has all the entropy there is: its digest needs no slow KDF.
@@ -161,6 +165,29 @@ impl Header {
             notices: Vec::new(),
         })
     }
+}
+
+/// Says that segment 0 is authenticated, and makes digest 0 that of a longer key.
+fn authenticate(json: &mut Value, key: &VolumeKey) -> Result<(), HeaderError> {
+    json["segments"]["0"]["integrity"] = json!({
+        "type": "hmac(sha256)",
+        "journal_encryption": "none",
+        "journal_integrity": "none",
+    });
+    let digest = &mut json["digests"]["0"];
+    let decoded = |value: &Value| BASE64.decode(value.as_str().unwrap_or_default());
+    let (Ok(salt), Ok(old)) = (decoded(&digest["salt"]), decoded(&digest["digest"])) else {
+        return Err(MetadataError::Whole("has a digest that cannot be read").into());
+    };
+    let hash = MessageDigest::from_name(digest["hash"].as_str().unwrap_or_default());
+    let iterations = digest["iterations"].as_u64().map(usize::try_from);
+    let (Some(hash), Some(Ok(iterations))) = (hash, iterations) else {
+        return Err(MetadataError::Whole("has a digest that cannot be read").into());
+    };
+    let mut new = vec![0; old.len()];
+    pbkdf2_hmac(key.expose(), &salt, iterations, hash, &mut new).map_err(HashError::from)?;
+    digest["digest"] = BASE64.encode(new).into();
+    Ok(())
 }
 
 /// A cipher and its mode.
