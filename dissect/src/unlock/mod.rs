@@ -174,3 +174,6 @@ impl fmt::Display for Reasons<'_> {
         write!(f, "{}", Missing(missing))
     }
 }
+
+#[cfg(test)]
+mod tests;

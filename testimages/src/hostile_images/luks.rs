@@ -74,7 +74,7 @@ pub(super) fn cases(base: &Base) -> Vec<HostileImage> {
             "flipped bit in both headers",
             &image,
             flip,
-            Refused("it is encrypted"),
+            Refused("both copies of the LUKS header are damaged"),
         ),
         case(
             "luks",
