@@ -230,20 +230,29 @@ impl Bench {
     pub(super) fn older(&self, options: &[&str]) {
         let image = self.volume();
         let mut command = Command::new("systemd-cryptenroll");
-        command.arg(format!("--tpm2-device={}", self.tpm.device()));
         command.env("PASSWORD", "passphrase").env("NEWPIN", PIN);
-        succeeds(
-            command
-                .args(options)
-                .current_dir(self.folder.path())
-                .arg(&image),
-        );
+        command.current_dir(self.folder.path());
+        self.enrolls(&mut command, options, &image);
+    }
+
+    /// A token of the newest systemd, with options that no case has.
+    pub(super) fn otherwise(&self, options: &[&str]) {
+        self.volume();
+        let mut command = self.peer("systemd-cryptenroll");
+        command.arg("--unlock-key-file=key");
+        self.enrolls(&mut command, options, Path::new("image"));
+    }
+
+    fn enrolls(&self, command: &mut Command, options: &[&str], image: &Path) {
+        command.arg(format!("--tpm2-device={}", self.tpm.device()));
+        succeeds(command.args(options).arg(image));
         // Old versions leave their sessions behind.
         for what in ["-l", "-s", "-t"] {
             self.tpm.tool(&format!("tpm2_flushcontext {what}"));
         }
+        let image = self.path("image");
         let token = Token::from_json(&tokens(&image)["0"]).unwrap().unwrap();
-        self.opens(&format!("older: {}", options.join(" ")), &image, &token);
+        self.opens(&options.join(" "), &image, &token);
     }
 
     /// Keeps what has been made, if that is wanted.

@@ -150,6 +150,8 @@ fn each_opens_what_the_other_enrolls() {
         println!("older systemd enrolls, we unseal: {options:?}");
         bench.older(options);
     }
+    println!("systemd enrolls a PIN as it is, we unseal");
+    bench.otherwise(&["--tpm2-pcrs=", "--tpm2-with-pin=direct"]);
     bench.keep();
 }
 
