@@ -30,6 +30,11 @@ const FORBIDDEN: &[&str] = &[
 const TRACED: &str = "--trace=mount,mount_setattr,move_mount,fsopen,fsmount,open_tree,umount2,unshare,\
                       setns,pivot_root,chroot,clone,clone3,open,openat,openat2,execve";
 
+/// libcryptsetup looks whether there is device-mapper, and does without.
+fn is_look(line: &str) -> bool {
+    line.contains("\"/dev/mapper/control\"") && line.contains(" = -1 E")
+}
+
 #[test]
 fn nothing_is_asked_of_the_kernel_that_root_only_may() {
     let scratch = Scratch::new();
@@ -43,6 +48,9 @@ fn nothing_is_asked_of_the_kernel_that_root_only_may() {
     };
     add("Type=esp\nFormat=vfat\nCopyFiles=/usr/bin:/EFI\nSizeMinBytes=64M\nSizeMaxBytes=64M\n");
     add("Type=swap\nFormat=swap\nSizeMinBytes=1M\nSizeMaxBytes=1M\n");
+    add(
+        "Type=home\nFormat=ext4\nCopyFiles=/\nEncrypt=key-file\nEncryptKDF=minimal\nMinimize=guess\n",
+    );
     for (format, kind) in [
         ("squashfs", "root"),
         ("erofs", "usr"),
@@ -90,7 +98,7 @@ fn nothing_is_asked_of_the_kernel_that_root_only_may() {
     assert!(log.contains("execve(") && log.contains("10.conf"));
     let wrong: Vec<&str> = log
         .lines()
-        .filter(|line| FORBIDDEN.iter().any(|word| line.contains(word)))
+        .filter(|line| FORBIDDEN.iter().any(|word| line.contains(word)) && !is_look(line))
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     println!("{} system calls seen", log.lines().count());

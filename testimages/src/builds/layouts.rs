@@ -26,6 +26,16 @@ pub(super) fn layouts() -> Vec<Scenario> {
                 "$D --size=400M --dry-run=no @/disk.raw",
             ],
         ),
+        // Encrypted with the empty passphrase, as a first boot does before a person sets one.
+        Scenario::new(
+            "layout-encrypted",
+            &[
+                ("10-tmp.conf", "Type=tmp\nFormat=ext4\nCopyFiles=/\nSizeMinBytes=80M\nEncrypt=key-file\nEncryptKDF=minimal\n"),
+                ("20-home.conf", "Type=home\nEncrypt=yes\nEncryptKDF=minimal\nVolumeLabel=vault\nDiscard=no\nSizeMinBytes=80M\n"),
+                ("30-srv.conf", "Type=srv\nCopyBlocks=%/blocks\nEncrypt=key-file\nEncryptKDF=minimal\nFileSystemSectorSize=512\n"),
+            ],
+            &["$D --copy-source=%/tree --empty=create --size=auto @/disk.raw"],
+        ),
         // The same on its own disk, without content: sizes come from weights.
         Scenario::new(
             "layout-weights",

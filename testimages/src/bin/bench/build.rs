@@ -16,7 +16,8 @@ impl Bench {
         self.images()?;
         self.dry_run()?;
         self.many_partitions()?;
-        self.vfat()
+        self.vfat()?;
+        self.encrypted()
     }
 
     fn hash_tree(&mut self) -> Outcome<()> {
@@ -156,6 +157,51 @@ impl Bench {
             theirs: Some(theirs),
             reach: ">= 20x",
             written: None,
+        });
+        Ok(())
+    }
+
+    /// A partition of 1 GiB, three quarters full of noise.
+    fn encrypted(&mut self) -> Outcome<()> {
+        let tree = self.scratch.join("noise");
+        if !tree.exists() {
+            fs::create_dir(&tree)?;
+            let mut dice = sample::Dice::new(2);
+            let chunk: Vec<u8> = (0..8 * MIB / 8)
+                .flat_map(|_| dice.roll().to_le_bytes())
+                .collect();
+            fs::write(tree.join("noise"), chunk.repeat(96))?;
+        }
+        let key = self.scratch.join("luks.key");
+        fs::write(&key, "secret")?;
+        let definitions = self.definitions("encrypted", &[(
+            "10-home.conf",
+            "Type=home\nFormat=ext4\nCopyFiles=/\nEncrypt=key-file\nEncryptKDF=minimal\nSizeMinBytes=1056M\nSizeMaxBytes=1056M\n".into(),
+        )])?;
+        let image = self.scratch.join("encrypted.raw");
+        let image = &image;
+        let fresh = |peer: bool| {
+            let mut command = self.repart(peer);
+            fs::remove_file(image).ok();
+            command
+                .args(["--empty=create", "--size=auto", "--offline=yes", SEED])
+                .arg(format!("--definitions={}", self.inner(&definitions, peer)))
+                .arg(format!("--copy-source={}", self.inner(&tree, peer)))
+                .arg(format!("--key-file={}", self.inner(&key, peer)))
+                .arg(self.inner(image, peer));
+            command
+        };
+        let theirs = measure(|| fresh(true))?;
+        let ours = measure(|| fresh(false))?;
+        let size = f64::from(u32::try_from(allocated(image)? / 1024)?) / 1024.0;
+        fs::remove_file(image).ok();
+        self.add(Row {
+            work: "encrypted ext4 of 1 GiB, minimal KDF".to_owned(),
+            against: "systemd-repart --offline=yes",
+            ours,
+            theirs: Some(theirs),
+            reach: ">= 4x, < 64 MiB",
+            written: Some(ours.written_mib / size),
         });
         Ok(())
     }
