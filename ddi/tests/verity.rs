@@ -90,7 +90,7 @@ Hash algorithm:  \tsha256
 #[test]
 fn the_lines_are_those_of_veritysetup() {
     let room = Room::new();
-    let root = "Root hash:       \t2959a9a9";
+    let root = "Root hash:      \t2959a9a9";
     let told = room.format(&[]);
     let size = "Hash device size: \t20480 [bytes]\n";
     assert!(

@@ -35,14 +35,13 @@ impl Header<'_> {
         text += &line("Hash block size:", &bytes(block));
         text += &line("Hash algorithm:", params.algorithm.name());
         if let Some(layout) = self.parity {
-            // These two are a column further left.
             let blocks = layout.size().get() / block;
-            text += &format!("{:<16}\t{}\n", "FEC RS roots:", layout.roots().get());
-            text += &format!("{:<16}\t{blocks}\n", "FEC blocks:");
+            text += &left("FEC RS roots:", &layout.roots().get().to_string());
+            text += &left("FEC blocks:", &blocks.to_string());
         }
         text += &line("Salt:", &params.salt.to_string());
         if let Some(root) = self.root {
-            text += &line("Root hash:", &root.to_string());
+            text += &left("Root hash:", &root.to_string());
         }
         let parity = self.parity.map(|layout| layout.size().get());
         if args.hash_offset == 0 {
@@ -58,6 +57,11 @@ impl Header<'_> {
 
 fn line(label: &str, value: &str) -> String {
     format!("{label:<16} \t{value}\n")
+}
+
+/// Some values begin a column further left.
+fn left(label: &str, value: &str) -> String {
+    format!("{label:<16}\t{value}\n")
 }
 
 fn bytes(count: u64) -> String {
