@@ -1,13 +1,13 @@
 //! Unit files and links, and the names of units (systemd.unit(5)).
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use image_specs::partition::Designator;
+pub use image_specs::tab::units::escape_path as escape;
 
 use super::Planner;
 
@@ -117,26 +117,6 @@ impl Files {
             &text,
         );
     }
-}
-
-/// The name of a unit for a path, without its type: `/dev/sda1` is `dev-sda1`.
-pub fn escape(path: &str) -> String {
-    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    if parts.is_empty() {
-        return "-".to_owned();
-    }
-    let mut name = String::new();
-    for (at, byte) in parts.join("/").bytes().enumerate() {
-        let plain = byte.is_ascii_alphanumeric() || b":_.".contains(&byte);
-        match byte {
-            b'/' => name.push('-'),
-            b'.' if at == 0 => name.push_str("\\x2e"),
-            _ if plain => name.push(char::from(byte)),
-            // A String takes every text.
-            _ => drop(write!(name, "\\x{byte:02x}")),
-        }
-    }
-    name
 }
 
 /// The options that a partition is mounted with.
@@ -315,21 +295,6 @@ fn check_service(what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_become_names_as_with_systemd_escape() {
-        for (path, name) in [
-            ("/", "-"),
-            ("", "-"),
-            ("/dev/sda1", "dev-sda1"),
-            ("/dev//disk/by-x/a b/", "dev-disk-by\\x2dx-a\\x20b"),
-            ("/.hidden/.x", "\\x2ehidden-.x"),
-            ("/ü\\", "\\xc3\\xbc\\x5c"),
-            ("/a:b_c.d", "a:b_c.d"),
-        ] {
-            assert_eq!(escape(path), name);
-        }
-    }
 
     #[test]
     fn files_and_links_are_written_once() {

@@ -521,8 +521,12 @@ mod tests {
     fn names_of_units_are_as_with_systemd_escape() {
         for (path, name) in [
             ("/", "-"),
+            ("", "-"),
+            ("/dev/sda1", "dev-sda1"),
             ("/dev//disk/by-x/a b/", "dev-disk-by\\x2dx-a\\x20b"),
             ("/.hidden/.x", "\\x2ehidden-.x"),
+            ("/\u{fc}\\", "\\xc3\\xbc\\x5c"),
+            ("/a:b_c.d", "a:b_c.d"),
         ] {
             assert_eq!(escape_path(path), name);
         }
