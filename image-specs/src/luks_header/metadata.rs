@@ -331,3 +331,83 @@ pub(super) fn problem(
         problem,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{Limits, Refusal};
+    use super::*;
+
+    const HEADER: Bytes = Bytes::kib(16);
+
+    /// As cryptsetup writes it; with a token.
+    const GOOD: &str = r#"{"keyslots":{"0":{"type":"luks2","key_size":64,"af":{"type":"luks1",
+        "stripes":4000,"hash":"sha256"},"area":{"type":"raw","offset":"32768","size":"258048",
+        "encryption":"aes-xts-plain64","key_size":64},"kdf":{"type":"argon2id","time":4,
+        "memory":1048576,"cpus":4,"salt":"AAAA"}}},"tokens":{"0":{"type":"systemd-recovery",
+        "keyslots":["0"]}},"segments":{"0":{"type":"crypt","offset":"16777216","size":"dynamic",
+        "iv_tweak":"0","encryption":"aes-xts-plain64","sector_size":4096}},"digests":{"0":{
+        "type":"pbkdf2","keyslots":["0"],"segments":["0"],"hash":"sha256","iterations":1000,
+        "salt":"AAAA","digest":"AAAA"}},"config":{"json_size":"12288","keyslots_size":"16744448",
+        "flags":["allow-discards"]}}"#;
+
+    fn parse(text: &str) -> Result<Metadata, MetadataError> {
+        let area = [text.as_bytes(), &[0; 8]].concat();
+        Metadata::parse(&area, HEADER).map(|(metadata, _)| metadata)
+    }
+
+    #[test]
+    fn sound_headers_are_read() {
+        let metadata = parse(GOOD).unwrap();
+        let slot = &metadata.keyslots[&0];
+        let memory = Bytes::mib(1024);
+        let kdf = Kdf::Argon2 {
+            id: true,
+            time: 4,
+            memory,
+            cpus: 4,
+        };
+        assert_eq!((slot.kdf.as_ref(), slot.priority), (Some(&kdf), 1));
+        assert_eq!(metadata.header_end(HEADER), Some(Bytes::mib(16)));
+        assert_eq!(metadata.tokens[&0].kind, "systemd-recovery");
+        assert_eq!(metadata.config.flags, ["allow-discards"]);
+        let (number, segment) = metadata.data().next().unwrap();
+        assert_eq!((number, segment.size), (0, None));
+        assert_eq!(segment.sector_size, SectorSize::S4096);
+        assert_eq!(metadata.digest_of(0).map(|(number, _)| number), Some(0));
+        assert_eq!(Limits::with_memory(memory).check(&metadata), Ok(()));
+        let less = Limits::with_memory(Bytes::mib(1023)).check(&metadata);
+        assert!(matches!(less, Err(Refusal::KdfMemory { slot: 0, .. })));
+    }
+
+    #[test]
+    fn text_ends_with_nul_and_nothing_follows() {
+        let parse = |area: &[u8]| Metadata::parse(area, HEADER).err();
+        assert_eq!(parse(GOOD.as_bytes()), Some(MetadataError::Rest));
+        let behind = [GOOD.as_bytes(), b"\0\0x"].concat();
+        assert_eq!(parse(&behind), Some(MetadataError::Rest));
+        for damaged in [&b"\0"[..], b"[]\0", b"{}\0", b"{\0"] {
+            let error = parse(damaged);
+            assert!(matches!(error, Some(MetadataError::Json(_))), "{error:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever is written over a sound header: it is refused, or what is left holds together.
+        #[test]
+        fn changes_are_refused_or_sound(
+            at in 0..GOOD.len(), length in 0_usize..4, new in "[0-9a-z\"{},:\\[\\]-]{0,6}"
+        ) {
+            let end = (at + length).min(GOOD.len());
+            let text = format!("{}{new}{}", &GOOD[..at], &GOOD[end..]);
+            if let Ok(metadata) = parse(&text) {
+                let end = metadata.header_end(HEADER).unwrap();
+                for slot in metadata.keyslots.values() {
+                    prop_assert!(slot.area.start >= Bytes::kib(32));
+                    prop_assert!(slot.area.end().unwrap() <= end);
+                }
+            }
+        }
+    }
+}
