@@ -32,6 +32,17 @@ fn values_arrive_and_nothing_is_the_default() {
 }
 
 #[test]
+fn an_algorithm_for_tags_that_are_not_there_is_mentioned() {
+    let lines = "Type=home; Encrypt=yes; IntegrityAlgorithm=hmac-sha512";
+    let set = read_all(&[lines]).unwrap();
+    let warnings: Vec<String> = set.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("IntegrityAlgorithm="), "{warnings:?}");
+    let inline = "Type=home; Encrypt=yes; Integrity=inline; IntegrityAlgorithm=hmac-sha512";
+    assert!(read_all(&[inline]).unwrap().warnings.is_empty());
+}
+
+#[test]
 fn what_is_refused() {
     for (lines, message) in [
         ("EncryptVolumeKey=seed", "EncryptVolumeKey= needs Encrypt="),

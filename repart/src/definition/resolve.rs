@@ -395,6 +395,11 @@ fn check_encryption(
             return Err(needs(Key::VolumeName, "BlockDeviceReplace="));
         }
     }
+    if encryption.integrity_algorithm.is_some() && !encryption.inline_integrity {
+        let (key, needs) = (Key::IntegrityAlgorithm, "Integrity=inline");
+        let problem = Problem::Combination(Combination::NoEffect { key, needs });
+        warnings.push(definition.diagnostic(key, problem));
+    }
     let idle = [
         (Key::Discard, encryption.discard == Some(true)),
         (Key::EncryptKDF, encryption.kdf.is_some()),
