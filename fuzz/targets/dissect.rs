@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use blockdev::table::{Commit, commit};
 use blockdev::{BlockDevice, MemoryDevice};
-use dissect::contents::Verification;
+use dissect::contents::{Access, Verification};
 use dissect::report::Report;
 use dissect::{Options, check, metadata, probe};
 use image_specs::arch::Architecture;
@@ -73,7 +73,12 @@ fuzz_target!(|data: &[u8]| {
                 policy: &options.policy,
                 certificates: &[],
             };
-            let metadata = metadata::of(&image, &dissected, verification).unwrap_or_default();
+            let access = Access {
+                verification,
+                keys: None,
+                file_systems: &options.file_systems,
+            };
+            let metadata = metadata::of(&image, &dissected, access).unwrap_or_default();
             let _ = probe::passed_over(&image, &mut dissected, &options);
             let report = Report::new(&dissected, &metadata).with_versions(&dissected);
             let _ = report.rows();

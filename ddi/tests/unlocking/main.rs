@@ -452,7 +452,7 @@ fn a_tpm_unlocks_as_its_policy_and_ours_permit() {
     tpm.tool(&format!("tpm2_pcrextend 16:sha256={}", "11".repeat(32)));
     let said = fails(&mut room.list(&[&device]), 1);
     assert!(
-        said.contains("the TPM2 chip (token 0): the PCRs 7+16"),
+        said.contains("the TPM2 chip (token 0): some of the PCRs 7+16 (bank sha256)"),
         "{said}"
     );
     // Another key is tried then.

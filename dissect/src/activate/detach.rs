@@ -98,10 +98,15 @@ pub fn detach(path: &Path) -> Result<Vec<PathBuf>, DetachError> {
         return Err(DetachError::NotAttached(path.to_owned()));
     }
     for device in &devices {
+        // Held, so that it does not unbind itself when what is on it goes.
+        let held = match LoopDevice::open(device) {
+            Err(error) if is_gone(&error) && !is_loop => continue,
+            held => held?,
+        };
         let mut stack = Stack::default();
         stack.add_users(&sysfs(fs::metadata(device).map_err(look)?.rdev()));
         stack.end()?;
-        LoopDevice::open(device)?.close()?;
+        held.close()?;
     }
     Ok(devices)
 }
@@ -180,12 +185,17 @@ impl Stack {
         for node in &self.loops {
             match LoopDevice::open(node).and_then(LoopDevice::close) {
                 Ok(()) => {}
-                Err(error) if matches!(error.why, LoopFailure::Unbound | LoopFailure::Missing) => {}
+                Err(error) if is_gone(&error) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(())
     }
+}
+
+/// Whether the loop device has unbound itself meanwhile.
+fn is_gone(error: &LoopError) -> bool {
+    matches!(error.why, LoopFailure::Unbound | LoopFailure::Missing)
 }
 
 /// Whether a device is one that images are opened through. Other LUKS devices on a loop device are
