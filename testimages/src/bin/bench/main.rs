@@ -25,8 +25,9 @@ const MIB: u64 = 1024 * 1024;
 const SEED: &str = "--seed=11111111-2222-3333-4444-555555555555";
 
 /// The parts, which can be asked for by name.
-const PARTS: [(&str, Part); 4] = [
+const PARTS: [(&str, Part); 5] = [
     ("build", Bench::build),
+    ("encrypt", Bench::encrypted),
     ("read", Bench::read),
     ("mount", Bench::mount),
     ("verity", Bench::verity),
