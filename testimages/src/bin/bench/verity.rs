@@ -18,7 +18,11 @@ impl Bench {
         let chunk: Vec<u8> = (0..MIB).flat_map(|_| dice.roll().to_le_bytes()).collect();
         fs::write(&data, chunk.repeat(128))?;
         let path = |name: &str| self.scratch.join(name);
-        let paths = [path("tree"), path("parity"), path("root")];
+        let paths = [
+            path("verity.tree"),
+            path("verity.parity"),
+            path("verity.root"),
+        ];
         let [tree, parity, root] = &paths;
         let [plain, protected, verified] = [
             self.both(|command| command.arg("format").arg(SALT).args([&data, tree]))?,
