@@ -107,12 +107,17 @@ fn name(text: &str) -> DmName {
 
 /// Whether the device goes away, which the kernel does after the last user has closed it.
 fn goes(mapper: &DeviceMapper, name: &DmName) -> bool {
-    (0..200).any(|_| {
-        let gone = mapper.info(name).unwrap().is_none();
-        if !gone {
+    soon(|| mapper.info(name).unwrap().is_none())
+}
+
+/// Whether this comes true within a while.
+fn soon(is_true: impl Fn() -> bool) -> bool {
+    (0..400).any(|_| {
+        let now = is_true();
+        if !now {
             thread::sleep(Duration::from_millis(5));
         }
-        gone
+        now
     })
 }
 
@@ -133,7 +138,8 @@ fn devices_check_share_and_go() {
         let active = active.unwrap_or_else(|error| panic!("cycle {cycle}: {error:?}"));
         active.close(&mapper).unwrap();
     }
-    assert!(!Path::new("/dev/dm-0").exists());
+    // The kernel forgets the name first, and takes the node away after that.
+    assert!(soon(|| !Path::new("/dev/dm-0").exists()));
     corruption_is_found(&mapper);
 }
 
