@@ -165,7 +165,7 @@ mod tests {
     use clap::FromArgMatches;
 
     use super::*;
-    use crate::commands::repart_args::RepartArgs;
+    use crate::commands::repart::args::RepartArgs;
 
     fn repart(words: &[OsString]) -> RepartArgs {
         let Ok((_, matches)) = parse("systemd-repart", words) else {

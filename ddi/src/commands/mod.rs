@@ -7,13 +7,7 @@ mod growfs;
 mod integrity;
 mod makefs;
 mod pick;
-mod repart;
-pub(crate) mod repart_args;
-mod repart_keys;
-mod repart_load;
-mod repart_refusals;
-mod repart_sign;
-mod repart_view;
+pub(crate) mod repart;
 pub(crate) mod tpm2_args;
 mod validatefs;
 mod verity;
@@ -23,7 +17,7 @@ use crate::verb::Verb;
 
 /// Every verb, and the tools that it answers as; a new one is a line here.
 pub(crate) const VERBS: &[Verb] = &[
-    Verb::new::<repart_args::RepartArgs>("repart")
+    Verb::new::<repart::args::RepartArgs>("repart")
         .also("systemd-repart", "systemd-repart(1), repart.d(5)"),
     Verb::new::<dissect::DissectArgs>("dissect").also("systemd-dissect", "systemd-dissect(1)"),
     Verb::tool_only::<dissect::kernel::mount_ddi::MountDdiArgs>("mount.ddi", "mount(8)"),

@@ -18,7 +18,7 @@ use veritysetup::signature::{Certificate, CertificateSource};
 
 use super::options::Selection;
 use super::{DissectArgs, environment, keys};
-use crate::commands::repart_sign;
+use crate::commands::repart::sign;
 use crate::exit::Failure;
 use crate::surroundings;
 
@@ -194,7 +194,7 @@ pub(super) fn certificates(args: &DissectArgs) -> Result<Vec<Certificate>, Failu
         return Ok(Trust::load(Path::new("/")).certificates);
     }
     let load = |path: &PathBuf| {
-        let openssl = repart_sign::openssl();
+        let openssl = sign::openssl();
         let path = path.display().to_string();
         Certificate::load(&path, &CertificateSource::File, &openssl)
     };

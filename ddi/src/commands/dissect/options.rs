@@ -6,7 +6,7 @@ use clap::{ArgAction, Args};
 use dissect::uses::Purpose;
 use image_specs::conf::boolean;
 
-use crate::commands::repart_args::JsonArg;
+use crate::commands::repart::args::JsonArg;
 use crate::ui::Mode;
 use crate::values::Tristate;
 

@@ -11,8 +11,8 @@ use repart::load::{self, Place};
 use repart::plan::EmptyMode;
 use uuid::Uuid;
 
-use super::repart::types;
-use super::repart_args::{DdiKind, RepartArgs};
+use super::args::{DdiKind, RepartArgs};
+use super::types;
 use crate::exit::Failure;
 use crate::surroundings;
 use crate::ui::Ui;

@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use image_specs::arch::Architecture;
 use image_specs::conf::{boolean, size};
 
-use super::tpm2_args::Tpm2Args;
+use crate::commands::tpm2_args::Tpm2Args;
 use crate::ui::Mode;
 use crate::values::{SeedArg, SizeArg, Tristate};
 use crate::values::{seed, size_or_auto};

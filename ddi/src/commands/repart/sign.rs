@@ -5,12 +5,12 @@ use veritysetup::signature::{
     Certificate, CertificateSource, JoinSignature, KeySource, Openssl, SignatureError, Signer,
 };
 
-use super::repart_args;
+use super::args;
 use crate::exit::Failure;
 use crate::surroundings;
 
 /// Loads what the options name, so that a wrong key is found before anything is built.
-pub(crate) fn signing(args: &repart_args::Signing) -> Result<Signing, Failure> {
+pub(crate) fn signing(args: &args::Signing) -> Result<Signing, Failure> {
     let load = |name: &String| load_certificate(name, args);
     let certificates: Vec<_> = args
         .certificate
@@ -27,7 +27,7 @@ pub(crate) fn signing(args: &repart_args::Signing) -> Result<Signing, Failure> {
 
 /// The keys with their certificates: the first with the first, and so on.
 fn signers(
-    args: &repart_args::Signing,
+    args: &args::Signing,
     certificates: Vec<Certificate>,
 ) -> Result<Vec<KeyHolder>, Failure> {
     let keys = &args.private_key;
@@ -104,7 +104,7 @@ fn key_failure(error: SignatureError) -> Failure {
     }
 }
 
-fn load_certificate(name: &str, args: &repart_args::Signing) -> Result<Certificate, Failure> {
+fn load_certificate(name: &str, args: &args::Signing) -> Result<Certificate, Failure> {
     let source: CertificateSource = args
         .certificate_source
         .as_deref()

@@ -7,7 +7,7 @@ use std::path::Path;
 use image_specs::units::{Grain, SectorSize};
 use repart::plan::{EmptyMode, SizeMode};
 
-use super::repart_args::{DdiKind, RepartArgs};
+use super::args::{DdiKind, RepartArgs};
 use crate::exit::Failure;
 use crate::values::Tristate;
 
@@ -112,7 +112,7 @@ fn combinations(args: &RepartArgs) -> Result<(), Failure> {
     let names_device = args
         .device
         .as_deref()
-        .is_some_and(|device| !super::repart::is_none(device));
+        .is_some_and(|device| !super::is_none(device));
     if args.empty() == EmptyMode::Create && args.size() == SizeMode::Keep && names_device {
         return refuse(
             "--empty=create needs the size of the new image; pass --size=auto or --size=BYTES",

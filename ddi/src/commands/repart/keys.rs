@@ -9,7 +9,7 @@ use luks::key::KeyFile;
 use repart::build::encrypt::{Keys, Sealing};
 use repart::definition::{Definition, DefinitionSet, Encrypt, Key};
 
-use super::repart_args::RepartArgs;
+use super::args::RepartArgs;
 use crate::exit::Failure;
 use crate::surroundings;
 use crate::ui::Ui;

@@ -1,5 +1,12 @@
 //! `ddi repart`, also reached as `systemd-repart`.
 
+pub(crate) mod args;
+mod keys;
+mod load;
+mod refusals;
+pub(crate) mod sign;
+mod view;
+
 use std::path::{Path, PathBuf};
 
 use image_specs::eltorito::Identifiers;
@@ -17,8 +24,8 @@ use repart::plan::{Defer, EmptyMode, ExitClass, Options, Plan, SizeMode};
 use repart::report::Report;
 use uuid::Uuid;
 
-use super::repart_args::{AppendArg, EmptyArg, RepartArgs};
-use super::{repart_keys, repart_load, repart_refusals, repart_sign, repart_view, tpm2_args};
+use self::args::{AppendArg, EmptyArg, RepartArgs};
+use super::tpm2_args;
 use crate::exit::{Exit, Failure};
 use crate::surroundings;
 use crate::ui::progress::Progress;
@@ -41,8 +48,8 @@ fn run(args: &RepartArgs, ui: &Ui) -> Result<Exit, Failure> {
         tpm2_args::list(ui)?;
         return Ok(Exit::Ok);
     }
-    repart_refusals::check(args)?;
-    let wanted = repart_load::definitions(args, ui)?;
+    refusals::check(args)?;
+    let wanted = load::definitions(args, ui)?;
     for warning in &wanted.warnings {
         ui.note(&format!("warning: {warning}"));
     }
@@ -176,8 +183,8 @@ impl Run<'_> {
             self.ui.note("No partitions are defined.");
             return Ok(());
         }
-        let table = repart_view::table(&report, !self.args.output.no_legend);
-        let map = repart_view::map(plan, self.job.definitions(), self.ui.width());
+        let table = view::table(&report, !self.args.output.no_legend);
+        let map = view::map(plan, self.job.definitions(), self.ui.width());
         self.ui.print(&format!("{table}\n{map}\n"))
     }
 
@@ -213,7 +220,7 @@ impl Run<'_> {
         if more && self.args.output.pretty != Some(false) {
             return self
                 .ui
-                .print(&repart_view::table(&report, !self.args.output.no_legend));
+                .print(&view::table(&report, !self.args.output.no_legend));
         }
         Ok(())
     }
@@ -293,7 +300,7 @@ fn job(
         .copy_source
         .as_ref()
         .or(args.configuration.root.as_ref());
-    let keys = repart_keys::keys(args, &wanted, ui)?;
+    let keys = keys::keys(args, &wanted, ui)?;
     Ok(Job {
         options: Options {
             seed: Seed::new(seed(args)?),
@@ -318,7 +325,7 @@ fn job(
         crypttab: args.auxiliary.generate_crypttab.clone(),
         el_torito: el_torito(args)?,
         keys,
-        signing: repart_sign::signing(&args.signing)?,
+        signing: sign::signing(&args.signing)?,
     })
 }
 
@@ -327,7 +334,7 @@ fn seed(args: &RepartArgs) -> Result<Uuid, Failure> {
         Some(SeedArg::Fixed(seed)) => Ok(seed),
         Some(SeedArg::Random) => surroundings::random().map(Uuid::from_bytes),
         None if args.ddi_kind().is_some() => surroundings::random().map(Uuid::from_bytes),
-        None => match repart_load::machine_id(args.configuration.root.as_deref()) {
+        None => match load::machine_id(args.configuration.root.as_deref()) {
             Some(id) => Ok(id),
             None => surroundings::random().map(Uuid::from_bytes),
         },
