@@ -25,7 +25,7 @@ use repart::build::sign::{KeyHolder, Signing};
 use repart::build::target::Target;
 use repart::definition::{Settings, Source, read};
 use repart::plan::{Defer, EmptyMode, Options, Plan, SizeMode};
-use testimages::crash::Recording;
+use testimages::crash::{Image, Recording};
 use veritysetup::signature::{Certificate, CertificateSource, KeySource, Openssl, Signer};
 
 const ARCH: Architecture = Architecture::X86_64;
@@ -104,6 +104,37 @@ struct Change {
     factory_reset: bool,
 }
 
+impl Change {
+    /// How the effect of this number shall fail: in every way, or in turn where runs take long.
+    fn failures(&self, nth: usize) -> Vec<Failure> {
+        let all = vec![Failure::Io, Failure::NoSpace, Failure::Short];
+        match self.encrypts() {
+            true => vec![all[nth % all.len()]],
+            false => all,
+        }
+    }
+
+    /// What two runs have in common: key slots have random salts, so root hashes over them differ,
+    /// and with them the UUIDs that they decide.
+    fn comparable(&self, seen: Seen) -> Seen {
+        match seen {
+            Seen::Gpt(disk, mut entries) if self.encrypts() => {
+                for (_, entry) in &mut entries {
+                    let verity = entry.label.to_string().contains("root");
+                    entry.uuid = if verity { uuid(0) } else { entry.uuid };
+                }
+                Seen::Gpt(disk, entries)
+            }
+            other => other,
+        }
+    }
+
+    fn encrypts(&self) -> bool {
+        let mut keys = self.definitions.iter().map(|(_, keys)| keys);
+        keys.any(|keys| keys.contains("Encrypt="))
+    }
+}
+
 const BOOT: (&str, &str) = (
     "10-boot.conf",
     "Type=linux-generic\nFormat=vfat\nCopyFiles=/efi:/\nSizeMinBytes=512K\nSizeMaxBytes=512K\n",
@@ -116,6 +147,10 @@ const HASH: (&str, &str) = (
     "21-hash.conf",
     "Type=root-verity\nVerity=hash\nVerityMatchKey=r\nMinimize=best\n",
 );
+const ROOMY_HASH: (&str, &str) = (
+    "21-hash.conf",
+    "Type=root-verity\nVerity=hash\nVerityMatchKey=r\nSizeMinBytes=512K\nSizeMaxBytes=512K\n",
+);
 const SIGNATURE: (&str, &str) = (
     "22-sig.conf",
     "Type=root-verity-sig\nVerity=signature\nVerityMatchKey=r\n",
@@ -127,6 +162,15 @@ const SWAP: (&str, &str) = (
 const VAR: (&str, &str) = (
     "40-var.conf",
     "Type=var\nFactoryReset=yes\nSizeMinBytes=64K\n",
+);
+/// 16 MiB of header, as much behind it that stays free, and a file system between them.
+const SECRET: (&str, &str) = (
+    "60-secret.conf",
+    "Type=home\nEncrypt=key-file\nEncryptKDF=minimal\nFormat=vfat\nCopyFiles=/efi:/\nSizeMinBytes=33M\nSizeMaxBytes=33M\n",
+);
+const SECRET_ROOT: (&str, &str) = (
+    "20-root.conf",
+    "Type=root\nFormat=squashfs\nCopyFiles=/usr\nEncrypt=key-file\nEncryptKDF=minimal\nDiscard=no\nVerity=data\nVerityMatchKey=r\nSizeMinBytes=33M\nSizeMaxBytes=33M\n",
 );
 const SRV: (&str, &str) = ("50-srv.conf", "Type=srv\nSizeMinBytes=64K\n");
 
@@ -182,6 +226,16 @@ fn changes() -> Vec<Change> {
             factory_reset: true,
             ..change("reset", &old, kept, Refuse)
         },
+        Change {
+            size: SizeMode::AtLeast(Bytes::new(SIZE + (36 << 20))),
+            ..change("grown, encrypted added", &old, &[SECRET], Refuse)
+        },
+        change(
+            "encrypted and signed over noise",
+            &noise[..].repeat(9),
+            &[SECRET_ROOT, ROOMY_HASH, SIGNATURE],
+            Force,
+        ),
     ]
 }
 
@@ -344,9 +398,8 @@ enum Seen {
     Unreadable(String),
 }
 
-fn see(bytes: &[u8]) -> Seen {
-    let disk = MemoryDevice::from_bytes(bytes.to_vec(), SECTOR);
-    match table::read(&disk) {
+fn see(disk: &dyn BlockDevice) -> Seen {
+    match table::read(disk) {
         Ok(Label::None) => Seen::None,
         Ok(Label::Foreign(_)) => Seen::Foreign,
         Ok(Label::Gpt(found)) => Seen::Gpt(
@@ -377,29 +430,29 @@ fn cut_everywhere(change: &Change, material: &Material) -> usize {
     let (plan, wipe) = outcome.unwrap_or_else(|error| panic!("{}: {error:?}", change.name));
     let device = disk.lock();
     let (log, after) = (device.log().to_vec(), device.bytes());
-    let (old, new) = (see(&change.before), see(after));
+    let before = Image::new(&change.before, SECTOR);
+    let (old, new) = (see(&before), see(&*device));
+    let done = Image::new(after, SECTOR);
     assert!(matches!(new, Seen::Gpt(..)), "{}: {new:?}", change.name);
     assert_ne!(old, new, "{}", change.name);
     nothing_else_changed(change, &plan, &wipe, after);
     let (kept, fresh) = (kept(&plan), fresh(&plan));
     let mut seen_both = [false; 2];
     let recording = Recording::new(change.before.clone(), &log, SECTOR);
-    let count = recording.crash_everywhere(&mut |word, bytes| {
-        let seen = see(bytes);
+    let count = recording.images(&mut |word, disk| {
+        let seen = see(disk);
         let word = format!("{}: {word}", change.name);
         assert!(seen == old || seen == new, "{word}: {seen:?}");
         seen_both[usize::from(seen == new)] = true;
         for extent in &kept {
-            let range = slice(*extent);
             assert!(
-                bytes[range.clone()] == change.before[range],
+                disk.is_same(&before, slice(*extent)),
                 "{word}: {extent:?} was changed, though the plan keeps it"
             );
         }
         for extent in fresh.iter().filter(|_| seen == new) {
-            let range = slice(*extent);
             assert!(
-                bytes[range.clone()] == after[range],
+                disk.is_same(&done, slice(*extent)),
                 "{word}: the table names {extent:?}, which is not complete"
             );
         }
@@ -455,10 +508,11 @@ fn a_disk_that_fails_leaves_the_old_or_the_new_state_and_the_error_says_where() 
         let (disk, outcome) = run(&change, &material, fresh_device());
         let (plan, _) = outcome.unwrap();
         let effects = disk.lock().log().len();
-        let (old, new) = (see(&change.before), see(disk.lock().bytes()));
+        let old = see(&Image::new(&change.before, SECTOR));
+        let new = change.comparable(see(&*disk.lock()));
         let kept = kept(&plan);
         for nth in 0..effects {
-            for failure in [Failure::Io, Failure::NoSpace, Failure::Short] {
+            for failure in change.failures(nth) {
                 let word = format!("{}: effect {nth} of {effects}, {failure:?}", change.name);
                 let device = fresh_device().failing(nth, failure);
                 let (disk, outcome) = run(&change, &material, device);
@@ -470,7 +524,8 @@ fn a_disk_that_fails_leaves_the_old_or_the_new_state_and_the_error_says_where() 
                 assert!(error.contains(cause), "{word}: {error}");
                 assert!(error.contains("memory"), "{word}: {error}");
                 let device = disk.lock();
-                let seen = see(device.bytes());
+                let seen = see(&*device);
+                let seen = change.comparable(seen);
                 assert!(seen == old || seen == new, "{word}: {seen:?}");
                 for extent in &kept {
                     let range = slice(*extent);

@@ -6,8 +6,12 @@
 //! a first, and with a last, part of the next write; every subset of the writes since the flush (a
 //! bounded choice where they are many); and a bounded choice of arbitrary subsets of their sectors.
 
+mod image;
+
 use blockdev::memory::Event;
 use image_specs::units::SectorSize;
+
+pub use image::Image;
 
 /// With so many effects between two flushes, all subsets are tried.
 const ALL_SUBSETS: usize = 8;
@@ -19,29 +23,34 @@ const TEARS: usize = 64;
 /// A recorded run, ready to be cut.
 #[derive(Debug)]
 pub struct Recording<'a> {
-    before: Vec<u8>,
+    before: Image,
     log: &'a [Event],
     sector: usize,
 }
 
 /// Sees each state with a word on where the power failed.
-type Judge<'j> = &'j mut dyn FnMut(&str, &[u8]);
+type Judge<'j> = &'j mut dyn FnMut(&str, &Image);
 
 impl<'a> Recording<'a> {
     /// A run that started on a disk with the bytes `before`.
     pub fn new(before: Vec<u8>, log: &'a [Event], sector: SectorSize) -> Self {
         Self {
-            before,
+            before: Image::new(&before, sector),
             log,
             sector: usize::try_from(sector.get()).unwrap(),
         }
     }
 
+    /// Shows the bytes of every state to `judge` and returns how many there were.
+    pub fn crash_everywhere(&self, judge: &mut dyn FnMut(&str, &[u8])) -> usize {
+        self.images(&mut |word, image| judge(word, &image.to_vec()))
+    }
+
     /// Shows every state to `judge` and returns how many there were.
-    pub fn crash_everywhere(&self, judge: Judge<'_>) -> usize {
+    pub fn images(&self, judge: Judge<'_>) -> usize {
         let mut count = 0;
         let mut state = self.before.clone();
-        let mut counted = |word: &str, bytes: &[u8]| {
+        let mut counted = |word: &str, bytes: &Image| {
             count += 1;
             judge(word, bytes);
         };
@@ -64,8 +73,8 @@ impl<'a> Recording<'a> {
         count
     }
 
-    fn prefixes(&self, base: &[u8], epoch: &[Event], judge: Judge<'_>) {
-        let mut state = base.to_vec();
+    fn prefixes(&self, base: &Image, epoch: &[Event], judge: Judge<'_>) {
+        let mut state = base.clone();
         for (index, event) in epoch.iter().enumerate() {
             let pieces = self.pieces(event);
             for at in tears(pieces) {
@@ -81,13 +90,13 @@ impl<'a> Recording<'a> {
         }
     }
 
-    fn subsets(&self, base: &[u8], epoch: &[Event], judge: Judge<'_>) {
+    fn subsets(&self, base: &Image, epoch: &[Event], judge: Judge<'_>) {
         let all = epoch.len() <= ALL_SUBSETS;
         let choices = if all { 1 << epoch.len() } else { SAMPLES };
         let mut random = Random(1);
         for choice in 0..choices {
             let chosen = if all { choice } else { random.next() };
-            let mut state = base.to_vec();
+            let mut state = base.clone();
             for (index, event) in epoch.iter().enumerate() {
                 if chosen >> (index % 64) & 1 == 1 {
                     apply(&mut state, event, &mut |_| true, self.sector);
@@ -97,10 +106,10 @@ impl<'a> Recording<'a> {
         }
     }
 
-    fn sector_subsets(&self, base: &[u8], epoch: &[Event], judge: Judge<'_>) {
+    fn sector_subsets(&self, base: &Image, epoch: &[Event], judge: Judge<'_>) {
         let mut random = Random(2);
         for sample in 0..SAMPLES {
-            let mut state = base.to_vec();
+            let mut state = base.clone();
             for event in epoch {
                 apply(
                     &mut state,
@@ -145,9 +154,9 @@ fn range(event: &Event) -> Option<(usize, usize)> {
 }
 
 /// Does those sectors of an effect, numbered from its first one, that `wanted` says.
-fn apply(state: &mut Vec<u8>, event: &Event, wanted: &mut dyn FnMut(usize) -> bool, sector: usize) {
+fn apply(state: &mut Image, event: &Event, wanted: &mut dyn FnMut(usize) -> bool, sector: usize) {
     if let Event::Resize(size) = event {
-        state.resize(usize::try_from(*size).unwrap(), 0);
+        state.resize(usize::try_from(*size).unwrap());
     }
     let Some((start, end)) = range(event) else {
         return;
@@ -159,13 +168,14 @@ fn apply(state: &mut Vec<u8>, event: &Event, wanted: &mut dyn FnMut(usize) -> bo
         }
         let from = (piece * sector).max(start);
         let to = ((piece + 1) * sector).min(end);
-        match event {
+        state.change(from..to, &mut |done, part| match event {
             Event::Write { bytes, .. } => {
-                state[from..to].copy_from_slice(&bytes[from - start..to - start]);
+                let at = from - start + done;
+                part.copy_from_slice(&bytes[at..at + part.len()]);
             }
-            Event::Zero(_) => state[from..to].fill(0),
-            _ => state[from..to].fill(blockdev::memory::DISCARDED),
-        }
+            Event::Zero(_) => part.fill(0),
+            _ => part.fill(blockdev::memory::DISCARDED),
+        });
     }
 }
 
