@@ -7,6 +7,8 @@ use std::io;
 
 use image_specs::units::{Bytes, Extent, SectorSize};
 
+use crate::partitions::changes::{Change, TellError};
+
 /// A block device, an image file, or memory.
 pub trait BlockDevice: Debug + Send + Sync {
     /// The name to use in messages (a path).
@@ -46,6 +48,13 @@ pub trait BlockDevice: Debug + Send + Sync {
 
     /// Returns when all writes so far are on stable storage.
     fn flush(&mut self) -> Result<(), DeviceError>;
+
+    /// Tells the kernel that a partition has come, gone or changed. Nothing is told where it makes no
+    /// partitions of the device: of files, of memory.
+    fn tell(&mut self, change: Change) -> Result<(), TellError> {
+        let _ = change;
+        Ok(())
+    }
 }
 
 /// A failed effect: on what, where, and why.

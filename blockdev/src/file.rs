@@ -20,8 +20,11 @@ use rustix::io::Errno;
 use crate::copy::{Copied, copy_range};
 use crate::device::{BlockDevice, DeviceError};
 use crate::lock::{LockError, LockKind, lock};
+use crate::partitions::Wanted;
+use crate::partitions::changes::{self, Change, TellError};
 use crate::sys;
-use crate::usage::{self, User};
+use crate::sysfs::{Number, Sysfs, SysfsError};
+use crate::usage::{self, Use, User};
 
 /// What may be done with a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +33,8 @@ pub enum Access {
     ReadOnly,
     /// Changing, with an exclusive lock; refused while something else uses the device.
     ReadWrite,
+    /// Changing, with an exclusive lock, though parts may be in use: which, [`FileDevice::uses`] says.
+    ReadWriteInUse,
 }
 
 /// An open image file or block device.
@@ -63,6 +68,8 @@ pub enum OpenFailure {
     WrongKind(&'static str),
     #[error("it is in use: {}", list(.0))]
     InUse(Vec<User>),
+    #[error("it is write-protected")]
+    ReadOnly,
     #[error(transparent)]
     Lock(#[from] LockError),
     #[error("it has sectors of {0} bytes, which a partition table cannot count in")]
@@ -107,11 +114,12 @@ impl FileDevice {
     pub fn open_waiting(
         path: &Path,
         access: Access,
+        sector: Option<SectorSize>,
         patience: Duration,
     ) -> Result<Self, OpenError> {
         let end = Instant::now() + patience;
         loop {
-            match Self::open(path, access, None) {
+            match Self::open(path, access, sector) {
                 Err(error) if error.is_locked() && Instant::now() < end => {
                     thread::sleep(Duration::from_millis(50));
                 }
@@ -153,6 +161,19 @@ impl FileDevice {
     /// Whether it is a block device, not a regular file.
     pub fn is_block_device(&self) -> bool {
         self.block
+    }
+
+    /// Who uses the device or one of its partitions now; nobody uses a regular file.
+    pub fn uses(&self) -> io::Result<Vec<Use>> {
+        usage::uses(&self.file)
+    }
+
+    /// The partitions that the kernel knows of the device; `None` where it makes none of it.
+    pub fn known_partitions(&self) -> Result<Option<Vec<Wanted>>, SysfsError> {
+        match self.block {
+            true => changes::known(&self.file),
+            false => Ok(None),
+        }
     }
 
     /// The path it was opened by.
@@ -197,6 +218,7 @@ impl FileDevice {
     fn lock(&self, access: Access) -> Result<(), OpenFailure> {
         match access {
             Access::ReadOnly => Ok(lock(&self.file, LockKind::Shared)?),
+            Access::ReadWriteInUse => Ok(lock(&self.file, LockKind::Exclusive)?),
             Access::ReadWrite => {
                 lock(&self.file, LockKind::Exclusive)?;
                 let users = usage::users(&self.file)?;
@@ -255,13 +277,19 @@ impl FileDevice {
 
     /// Deallocates, or has the device write zeros; `false` where it can do neither.
     fn punch(&self, extent: Extent) -> Result<bool, DeviceError> {
-        let modes = match self.block {
-            true => FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE,
-            false => FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
-        };
+        if self.fallocate(FallocateFlags::PUNCH_HOLE, extent)? {
+            return Ok(true);
+        }
+        // Of a block device the kernel punches only what that clears by itself, in no time.
+        Ok(self.block && self.fallocate(FallocateFlags::ZERO_RANGE, extent)?)
+    }
+
+    /// `false` where the file system or device does not know how.
+    fn fallocate(&self, mode: FallocateFlags, extent: Extent) -> Result<bool, DeviceError> {
         let (start, size) = (extent.start.get(), extent.size.get());
+        let mode = mode | FallocateFlags::KEEP_SIZE;
         loop {
-            return match fallocate(&self.file, modes, start, size) {
+            return match fallocate(&self.file, mode, start, size) {
                 Ok(()) => Ok(true),
                 Err(Errno::INTR) => continue,
                 Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS | Errno::NODEV) => Ok(false),
@@ -359,20 +387,37 @@ impl BlockDevice for FileDevice {
             .sync_data()
             .map_err(|error| self.failed("flush", 0, error))
     }
+
+    fn tell(&mut self, change: Change) -> Result<(), TellError> {
+        match self.block {
+            true => changes::tell(&self.file, change),
+            false => Ok(()),
+        }
+    }
 }
 
 /// Opens without waiting for the other end of a pipe, and without taking a terminal.
 fn open_checked(path: &Path, access: Access) -> Result<File, OpenFailure> {
     // A look before opening: opening alone has effects on some devices.
-    check_kind(&std::fs::metadata(path)?)?;
+    let metadata = std::fs::metadata(path)?;
+    check_kind(&metadata)?;
+    if access != Access::ReadOnly && is_protected(&metadata) {
+        return Err(OpenFailure::ReadOnly);
+    }
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = OpenOptions::new()
         .read(true)
-        .write(access == Access::ReadWrite)
+        .write(access != Access::ReadOnly)
         .custom_flags(i32::try_from(flags.bits()).unwrap_or(0))
         .open(path)?;
     check_kind(&file.metadata()?)?;
     Ok(file)
+}
+
+/// Whether the kernel refuses to write to the block device; of some it says so only when that is tried.
+fn is_protected(metadata: &std::fs::Metadata) -> bool {
+    let block = Sysfs::default().block(Number::from_dev(metadata.rdev()));
+    metadata.file_type().is_block_device() && block.is_ok_and(|block| block.is_read_only())
 }
 
 fn check_kind(metadata: &std::fs::Metadata) -> Result<(), OpenFailure> {
@@ -504,13 +549,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = image(dir.path(), 4096);
         let holder = FileDevice::open(&path, Access::ReadWrite, None).unwrap();
-        let short = FileDevice::open_waiting(&path, Access::ReadOnly, Duration::ZERO);
+        let short = FileDevice::open_waiting(&path, Access::ReadOnly, None, Duration::ZERO);
         assert!(short.unwrap_err().is_locked());
         let ended = thread::spawn(move || {
             thread::sleep(Duration::from_millis(100));
             drop(holder);
         });
-        FileDevice::open_waiting(&path, Access::ReadWrite, Duration::from_secs(60)).unwrap();
+        FileDevice::open_waiting(&path, Access::ReadWrite, None, Duration::from_secs(60)).unwrap();
         ended.join().unwrap();
     }
 

@@ -4,6 +4,8 @@
 //! The kernel reads tables by its own rules, later than we, or not at all: what it lacks is added,
 //! what it sees otherwise is replaced (`BLKPG`).
 
+pub mod changes;
+
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;

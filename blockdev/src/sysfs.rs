@@ -120,6 +120,34 @@ impl Block {
         read(&self.0.join("partition")).ok()?.trim().parse().ok()
     }
 
+    /// Where it begins on its disk, where it is a partition.
+    pub fn start(&self) -> Option<Bytes> {
+        let sectors: u64 = read(&self.0.join("start")).ok()?.trim().parse().ok()?;
+        sectors.checked_mul(512).map(Bytes::new)
+    }
+
+    /// Its partitions, as far as the kernel knows them, by number.
+    pub fn partitions(&self) -> Result<Vec<Self>, SysfsError> {
+        let entries = fs::read_dir(&self.0).map_err(|source| self.failed(source))?;
+        let mut found = Vec::new();
+        for entry in entries {
+            let block = Self(entry.map_err(|source| self.failed(source))?.path());
+            found.extend(block.partition().map(|number| (number, block)));
+        }
+        found.sort_by_key(|(number, _)| *number);
+        Ok(found.into_iter().map(|(_, block)| block).collect())
+    }
+
+    /// Whether the kernel refuses to write to it.
+    pub fn is_read_only(&self) -> bool {
+        read(&self.0.join("ro")).is_ok_and(|text| text.trim() == "1")
+    }
+
+    /// Whether the kernel makes partitions of it: not of those of device-mapper.
+    pub fn takes_partitions(&self) -> bool {
+        read(&self.0.join("ext_range")).is_ok_and(|text| text.trim() != "1")
+    }
+
     /// The disk that it is a partition of.
     pub fn disk(&self) -> Option<Self> {
         let parent = self.0.parent().filter(|_| self.has("partition"))?;

@@ -25,14 +25,28 @@ impl fmt::Display for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mount(place) => write!(f, "mounted on {}", place.display()),
-            Self::Swap(device) => write!(f, "{} is used as swap", device.display()),
+            Self::Swap(device) => write!(f, "used as swap ({})", device.display()),
             Self::Holder(device) => write!(f, "held by {device}"),
         }
     }
 }
 
+/// What is used, and by whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// The partition, counted from 1; `None` where it is the device itself.
+    pub partition: Option<u32>,
+    /// By whom.
+    pub user: User,
+}
+
 /// Everything that uses the block device or one of its partitions; nothing for a regular file.
 pub fn users(file: &File) -> io::Result<Vec<User>> {
+    Ok(uses(file)?.into_iter().map(|used| used.user).collect())
+}
+
+/// As [`users`], with what each of them uses.
+pub fn uses(file: &File) -> io::Result<Vec<Use>> {
     let metadata = file.metadata()?;
     if !metadata.file_type().is_block_device() {
         return Ok(Vec::new());
@@ -44,19 +58,24 @@ pub fn users(file: &File) -> io::Result<Vec<User>> {
         rustix::fs::minor(number)
     );
     let sysfs = Path::new("/sys/dev/block").join(&own);
-    let mut numbers = vec![own];
-    let mut holders = holders(&sysfs);
+    let mut parts = vec![(None, own, sysfs.clone())];
     for partition in partitions(&sysfs) {
-        numbers.extend(fs::read_to_string(partition.join("dev")).map(|dev| dev.trim().to_owned()));
-        holders.extend(self::holders(&partition));
+        let told = |name: &str| read(partition.join(name)).trim().to_owned();
+        parts.push((told("partition").parse().ok(), told("dev"), partition));
     }
-    let mut users = mounts(&read("/proc/self/mountinfo"), &numbers);
-    users.extend(swaps(&read("/proc/swaps"), &numbers));
-    users.extend(holders.into_iter().map(User::Holder));
-    Ok(users)
+    let (table, swap) = (read("/proc/self/mountinfo"), read("/proc/swaps"));
+    let mut uses = Vec::new();
+    for (partition, number, sysfs) in parts {
+        let numbers = [number];
+        let mut users = mounts(&table, &numbers);
+        users.extend(swaps(&swap, &numbers));
+        users.extend(holders(&sysfs).into_iter().map(User::Holder));
+        uses.extend(users.into_iter().map(|user| Use { partition, user }));
+    }
+    Ok(uses)
 }
 
-fn read(path: &str) -> String {
+fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
@@ -87,24 +106,33 @@ fn mounts(mountinfo: &str, numbers: &[String]) -> Vec<User> {
         let mut fields = line.split(' ');
         let number = fields.nth(2)?;
         let place = fields.nth(1)?;
-        numbers
-            .iter()
-            .any(|own| own == number)
-            .then(|| User::Mount(unescape(place.as_bytes())))
+        // A btrfs has a number that is no device's.
+        let source = || fields.skip_while(|field| *field != "-").nth(2);
+        let by_source = || source().and_then(number_of);
+        let uses = match number.starts_with("0:") {
+            false => numbers.iter().any(|own| own == number),
+            true => by_source().is_some_and(|number| numbers.contains(&number)),
+        };
+        uses.then(|| User::Mount(unescape(place.as_bytes())))
     });
     mounts.collect()
 }
 
+/// The number of the device with this node, as tables in `/proc` write both.
+fn number_of(node: &str) -> Option<String> {
+    let path = unescape(node.as_bytes());
+    let metadata = fs::metadata(path).ok()?;
+    let number = metadata.rdev();
+    let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+    let is_device = metadata.file_type().is_block_device();
+    is_device.then(|| format!("{major}:{minor}"))
+}
+
 fn swaps(table: &str, numbers: &[String]) -> Vec<User> {
     let devices = table.lines().skip(1).filter_map(|line| {
-        let path = unescape(line.split_ascii_whitespace().next()?.as_bytes());
-        let number = fs::metadata(&path).ok()?.rdev();
-        let number = format!(
-            "{}:{}",
-            rustix::fs::major(number),
-            rustix::fs::minor(number)
-        );
-        numbers.contains(&number).then_some(User::Swap(path))
+        let node = line.split_ascii_whitespace().next()?;
+        let uses = number_of(node).is_some_and(|number| numbers.contains(&number));
+        uses.then(|| User::Swap(unescape(node.as_bytes())))
     });
     devices.collect()
 }

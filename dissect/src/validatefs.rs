@@ -277,7 +277,7 @@ impl Partition {
 }
 
 fn entry(disk: &Block, number: u32) -> Result<Option<Entry>, ExamineError> {
-    let device = FileDevice::open_waiting(&disk.node()?, Access::ReadOnly, PATIENCE)?;
+    let device = FileDevice::open_waiting(&disk.node()?, Access::ReadOnly, None, PATIENCE)?;
     let Label::Gpt(found) = table::read(&device)? else {
         return Ok(None);
     };

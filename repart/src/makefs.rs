@@ -103,7 +103,7 @@ pub enum MakeError {
 
 /// Opens and locks `path` and looks what is on it.
 pub fn survey(path: &Path, sysfs: &Sysfs) -> Result<Survey, MakeError> {
-    let device = FileDevice::open_waiting(path, Access::ReadWrite, PATIENCE)?;
+    let device = FileDevice::open_waiting(path, Access::ReadWrite, None, PATIENCE)?;
     let disk = lock_disk(&device, sysfs).map_err(|source| MakeError::Lock {
         device: device.name(),
         source,

@@ -37,6 +37,8 @@ const BLKPG: Opcode = 0x1269;
 const ADD: c_int = 1;
 /// `#define BLKPG_DEL_PARTITION 2`
 const DELETE: c_int = 2;
+/// `#define BLKPG_RESIZE_PARTITION 3`
+const RESIZE: c_int = 3;
 
 /// Tells the kernel of a partition, in bytes; `EBUSY` where it knows one that overlaps.
 pub(crate) fn add(disk: &File, number: i32, start: i64, length: i64) -> Result<()> {
@@ -46,6 +48,12 @@ pub(crate) fn add(disk: &File, number: i32, start: i64, length: i64) -> Result<(
 /// Makes the kernel forget a partition; `EBUSY` while that is used, `ENXIO` where there is none.
 pub(crate) fn delete(disk: &File, number: i32) -> Result<()> {
     call(disk, DELETE, number, 0, 0)
+}
+
+/// Tells the kernel that a partition, which may be in use, has another size in bytes; `EBUSY` where it
+/// would overlap with another, `EINVAL` where it begins elsewhere.
+pub(crate) fn resize(disk: &File, number: i32, start: i64, length: i64) -> Result<()> {
+    call(disk, RESIZE, number, start, length)
 }
 
 fn call(disk: &File, op: c_int, number: c_int, start: i64, length: i64) -> Result<()> {

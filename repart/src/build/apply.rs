@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use blockdev::partitions::changes::TellError;
 use blockdev::table::{Commit, CommitError};
 use blockdev::{BlockDevice, DeviceError, signatures};
 use filetree::Tree;
@@ -36,6 +37,8 @@ pub struct Applied {
     pub key_hashes: BTreeMap<usize, String>,
     /// What a person should hear.
     pub notices: Vec<String>,
+    /// What the kernel did not learn; the table is committed all the same.
+    pub untold: Vec<TellError>,
 }
 
 impl Applied {
@@ -46,6 +49,7 @@ impl Applied {
             root_hashes: BTreeMap::new(),
             key_hashes: BTreeMap::new(),
             notices: Vec::new(),
+            untold: Vec::new(),
         }
     }
 }
@@ -121,12 +125,7 @@ pub fn apply(
         job,
         materials,
         device,
-        applied: Applied {
-            plan,
-            root_hashes: BTreeMap::new(),
-            key_hashes: BTreeMap::new(),
-            notices: Vec::new(),
-        },
+        applied: Applied::nothing(plan),
     };
     for step in steps {
         let doing = run.describe(step);
@@ -162,6 +161,10 @@ impl<'a> Run<'a> {
             Step::BootCatalog { esp } => self.boot_catalog(*esp),
             Step::Flush => Ok(self.device.flush()?),
             Step::Commit => self.commit(),
+            Step::Tell(change) => {
+                self.applied.untold.extend(self.device.tell(*change).err());
+                Ok(())
+            }
         }
     }
 
@@ -359,6 +362,7 @@ impl<'a> Run<'a> {
             Step::BootCatalog { .. } => "writing the El Torito boot catalog".to_owned(),
             Step::Flush => format!("flushing {}", self.device.name()),
             Step::Commit => format!("writing the partition table of {}", self.device.name()),
+            Step::Tell(change) => format!("telling the kernel that {change}"),
         }
     }
 }

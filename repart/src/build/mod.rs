@@ -7,6 +7,7 @@ pub mod encrypt;
 mod fill;
 pub mod hash_tree;
 pub mod job;
+pub mod kernel;
 pub mod session;
 pub mod sign;
 pub mod sources;

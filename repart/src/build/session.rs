@@ -15,6 +15,7 @@ use super::apply::{self, Applied, ApplyError, Materials};
 use super::contents::{self, Overlay};
 use super::encrypt;
 use super::job::Job;
+use super::kernel::InUse;
 use super::sign::SignError;
 use super::sources::{BlockSource, SourceError};
 use super::split;
@@ -78,6 +79,8 @@ pub enum SessionError {
     },
     #[error(transparent)]
     Split(#[from] split::SplitError),
+    #[error(transparent)]
+    InUse(#[from] InUse),
     #[error(transparent)]
     Space(#[from] space::SpaceError),
     #[error("--el-torito=yes needs an ESP to boot; add a definition with Type=esp")]
@@ -245,13 +248,15 @@ impl<'a> Session<'a> {
         split: bool,
         watch: &mut dyn FnMut(&str),
     ) -> Result<Applied, SessionError> {
+        self.require_unused(&plan)?;
         self.require_signatures(&plan)?;
         self.fill(&plan)?;
         self.prepare_tabs(&plan)?;
         let placed = self.keep_in_place(&plan)?;
         self.require_space(&plan)?;
         let job = self.job;
-        let steps = steps::steps(job, &plan, &placed, self.is_damaged());
+        let mut steps = steps::steps(job, &plan, &placed, self.is_damaged());
+        steps.extend(self.tell_steps(&plan));
         let Some(mut target) = self.target.take() else {
             return Ok(Applied::nothing(plan));
         };
@@ -303,7 +308,11 @@ impl<'a> Session<'a> {
 
     /// Refuses to begin what the file system of the target has no room for.
     fn require_space(&self, plan: &Plan) -> Result<(), SessionError> {
-        let Some(target) = self.target.as_ref() else {
+        let Some(target) = self
+            .target
+            .as_ref()
+            .filter(|target| !target.is_block_device())
+        else {
             return Ok(());
         };
         let needed = plan

@@ -2,10 +2,12 @@
 //! and nowhere else.
 //!
 //! Invariant: everything that a new partition holds is written and flushed before the table names
-//! it, so a run that is cut short leaves the old table with all that it names.
+//! it, so a run that is cut short leaves the old table with all that it names. What the kernel is told
+//! ([`super::kernel`]) comes behind all of them.
 
 use std::collections::BTreeSet;
 
+use blockdev::partitions::changes::Change;
 use image_specs::partition::Designator;
 use image_specs::units::{Bytes, Extent, Lba};
 
@@ -51,6 +53,8 @@ pub enum Step {
     Flush,
     /// Write the partition table: backup, flush, primary, flush.
     Commit,
+    /// Tell the kernel what has become of a partition.
+    Tell(Change),
 }
 
 /// The acts for `plan`; `staged` are the places of partitions whose content was written into the

@@ -1,16 +1,25 @@
 //! The disk that is worked on: an image file that is there, or one that is being made.
 
+use std::fs::Metadata;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use blockdev::create::CreateError;
 use blockdev::file::OpenError;
+use blockdev::partitions::Wanted;
+use blockdev::sysfs::{Number, Sysfs, SysfsError};
 use blockdev::table::{self, FoundTable, Label, ReadTableError};
+use blockdev::usage::Use;
 use blockdev::{Access, BlockDevice, DeviceError, FileDevice, NewImage};
 use image_specs::gpt::Table;
 use image_specs::units::{Bytes, SectorSize};
 
 use crate::plan::EmptyMode;
 use crate::survey::FoundLabel;
+
+/// How long others may hold the lock on a disk: udev looks at each for a moment.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The disk, locked until this is dropped.
 #[derive(Debug)]
@@ -19,6 +28,7 @@ pub struct Target {
     path: PathBuf,
     found: Option<FoundTable>,
     label: FoundLabel,
+    kernel: Option<Vec<Wanted>>,
 }
 
 #[derive(Debug)]
@@ -52,6 +62,28 @@ pub enum TargetError {
     },
     #[error("{} is not there; --empty=create makes a new image", .0.display())]
     Missing(PathBuf),
+    #[error(
+        "{} is partition {number} of {disk}; name the disk, {disk}, to change its partitions",
+        path.display(),
+        disk = disk.display()
+    )]
+    Partition {
+        path: PathBuf,
+        number: u32,
+        disk: PathBuf,
+    },
+    #[error(
+        "{} has sectors of {own} bytes, but a partition table that counts in sectors of {found}, which the kernel cannot read; write an image for sectors of {own} bytes to it",
+        path.display()
+    )]
+    ForeignSectors { path: PathBuf, own: u64, found: u64 },
+    #[error("cannot ask the kernel about {}", path.display())]
+    Kernel {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Sysfs(#[from] SysfsError),
 }
 
 impl Target {
@@ -74,18 +106,18 @@ impl Target {
             if matches!(path.try_exists(), Ok(false)) {
                 return Err(TargetError::Missing(path.to_owned()));
             }
-            let access = if changing {
-                Access::ReadWrite
-            } else {
-                Access::ReadOnly
-            };
-            Disk::Existing(FileDevice::open(path, access, sector)?)
+            Disk::Existing(existing(path, changing, sector)?)
+        };
+        let kernel = match &disk {
+            Disk::Existing(device) => device.known_partitions()?,
+            _ => None,
         };
         let mut target = Self {
             disk,
             path: path.to_owned(),
             found: None,
             label: FoundLabel::None,
+            kernel,
         };
         if empty != EmptyMode::Create {
             target.look(empty, sector.is_some())?;
@@ -105,6 +137,7 @@ impl Target {
             path: path.to_owned(),
             found: None,
             label: FoundLabel::None,
+            kernel: None,
         };
         target.look(empty, true)?;
         Ok(target)
@@ -114,8 +147,14 @@ impl Target {
         let fresh = matches!(empty, EmptyMode::Force | EmptyMode::Require);
         if !sector_is_given && !fresh {
             let probed = table::probe_sector_size(self.device())?;
-            if let (Some(sector), Disk::Existing(device)) = (probed, &mut self.disk) {
-                device.set_sector_size(sector);
+            if let (Some(found), Disk::Existing(device)) = (probed, &mut self.disk)
+                && !device.set_sector_size(found)
+            {
+                return Err(TargetError::ForeignSectors {
+                    path: self.path.clone(),
+                    own: device.sector_size().get(),
+                    found: found.get(),
+                });
             }
         }
         if sector_is_given && !fresh {
@@ -168,6 +207,28 @@ impl Target {
         self.found.as_ref()
     }
 
+    /// The partitions that the kernel knew when the disk was opened; `None` where it makes none of it.
+    pub fn kernel(&self) -> Option<&[Wanted]> {
+        self.kernel.as_deref()
+    }
+
+    /// Who uses the disk or one of its partitions now.
+    pub fn uses(&self) -> Result<Vec<Use>, TargetError> {
+        let uses = match &self.disk {
+            Disk::Existing(device) => device.uses(),
+            Disk::New(_) | Disk::Given(_) => Ok(Vec::new()),
+        };
+        uses.map_err(|source| TargetError::Kernel {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    /// Whether it is a block device.
+    pub fn is_block_device(&self) -> bool {
+        matches!(&self.disk, Disk::Existing(device) if device.is_block_device())
+    }
+
     /// Whether it is a new image, which holds nothing yet.
     pub fn is_new(&self) -> bool {
         matches!(self.disk, Disk::New(_))
@@ -204,5 +265,38 @@ impl Target {
             image.finish()?;
         }
         Ok(())
+    }
+}
+
+/// Opens what exists already. A disk may be in use in parts: what the plan ends must not be.
+fn existing(
+    path: &Path,
+    changing: bool,
+    sector: Option<SectorSize>,
+) -> Result<FileDevice, TargetError> {
+    let block = path.metadata();
+    let block = block
+        .ok()
+        .filter(|found| found.file_type().is_block_device());
+    if let Some(metadata) = &block {
+        refuse_partition(path, metadata)?;
+    }
+    let access = match changing {
+        true => Access::ReadWriteInUse,
+        false => Access::ReadOnly,
+    };
+    let patience = block.map_or(Duration::ZERO, |_| PATIENCE);
+    Ok(FileDevice::open_waiting(path, access, sector, patience)?)
+}
+
+fn refuse_partition(path: &Path, metadata: &Metadata) -> Result<(), TargetError> {
+    let block = Sysfs::default().block(Number::from_dev(metadata.rdev()))?;
+    match block.partition().zip(block.disk()) {
+        Some((number, disk)) => Err(TargetError::Partition {
+            path: path.to_owned(),
+            number,
+            disk: disk.node()?,
+        }),
+        None => Ok(()),
     }
 }

@@ -9,6 +9,7 @@ mod view;
 
 use std::path::{Path, PathBuf};
 
+use blockdev::partitions::changes::TellError;
 use image_specs::eltorito::Identifiers;
 use image_specs::identity::Seed;
 use image_specs::partition::PartitionType;
@@ -105,7 +106,8 @@ impl Run<'_> {
         self.show_plan(&plan)?;
         let grows = plan.new_disk_size != plan.old_disk_size;
         let beside = split || self.job.fstab.is_some() || self.job.crypttab.is_some();
-        if self.args.is_dry_run() || !(plan.changed || grows || beside) {
+        let tells = self.session.kernel_differs(&plan);
+        if self.args.is_dry_run() || !(plan.changed || grows || beside || tells) {
             self.ui.note(if plan.changed {
                 "Nothing was changed; run again with --dry-run=no to apply."
             } else {
@@ -128,7 +130,7 @@ impl Run<'_> {
             self.ui.note(notice);
         }
         self.finish(&applied, split)?;
-        Ok(Exit::Ok)
+        untold(&applied)
     }
 
     fn minimal_size(&mut self, random: &mut Replay<'_>) -> Result<Exit, Failure> {
@@ -258,6 +260,19 @@ impl RepartArgs {
             }
         }
     }
+}
+
+/// The table is committed; what the kernel has not learned of it needs a person.
+fn untold(applied: &Applied) -> Result<Exit, Failure> {
+    if applied.untold.is_empty() {
+        return Ok(Exit::Ok);
+    }
+    let one = |error: &TellError| format!("{error}: {}", error.why);
+    let all: Vec<String> = applied.untold.iter().map(one).collect();
+    let text = format!("the partition table is written, but {}", all.join("; "));
+    Err(Failure::message(text).with_hint(
+        "reboot; or stop what uses the partitions, and run this again: it tells the kernel what is missing",
+    ))
 }
 
 /// `-` or an empty name asks only for the minimal size.

@@ -36,12 +36,12 @@ fn not_yet(args: &RepartArgs) -> Result<(), Failure> {
             "operating on the disk of the running system is not supported yet",
         )
         .with_hint("name an image file, or \"-\" to learn the minimal size")),
-        Some(device) if is_block_device(device) && !args.is_dry_run() => {
-            Err(Failure::message(format!(
-                "{} is a block device; changing those is not supported yet",
+        Some(device) if is_block_device(device) && args.size() != SizeMode::Keep => {
+            let text = format!(
+                "--size= is for image files; {} is a block device, which has the size that it has",
                 device.display()
-            ))
-            .with_hint("work on an image file and write that to the disk"))
+            );
+            Err(Failure::message(text))
         }
         Some(_) => Ok(()),
     }

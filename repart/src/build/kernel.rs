@@ -1,0 +1,107 @@
+//! What the kernel knows of the disk: which parts of it are in use, and what it has to learn when the
+//! table has changed. Pure but for the methods of [`Session`].
+//!
+//! Invariant: a partition that stays as it is is not spoken of, so whoever uses it notices nothing.
+
+use std::path::PathBuf;
+
+use blockdev::partitions::Wanted;
+use blockdev::partitions::changes::changes;
+use blockdev::usage::{Use, User};
+
+use super::session::{Session, SessionError};
+use super::steps::Step;
+use super::target::Target;
+use crate::plan::Plan;
+
+/// What the plan would end is in use.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} cannot be changed as planned, because what would be lost is in use: {}; stop that first",
+    disk.display(),
+    list(uses)
+)]
+pub struct InUse {
+    /// The disk.
+    pub disk: PathBuf,
+    /// By whom.
+    pub uses: Vec<Use>,
+}
+
+/// What the kernel must be told once the table is committed, where it knows the partitions `known`.
+///
+/// Also without any change of the table: a run that was cut short may have left that to the next.
+pub fn steps(plan: &Plan, known: &[Wanted]) -> Vec<Step> {
+    let changes = changes(known, &wanted(plan));
+    changes.into_iter().map(Step::Tell).collect()
+}
+
+/// The partitions that the table names afterwards.
+fn wanted(plan: &Plan) -> Vec<Wanted> {
+    let named = |partition: &crate::plan::PlannedPartition| {
+        let extent = match &partition.found {
+            Some(found) if !plan.changed => found.extent,
+            None if partition.deferred || !plan.changed => return None,
+            _ => partition.extent(),
+        };
+        let number = partition.slot?.checked_add(1)?;
+        Some(Wanted { number, extent })
+    };
+    plan.listed().filter_map(named).collect()
+}
+
+/// Uses of what the plan ends: of the disk as a whole, of the partitions that a factory reset deletes,
+/// of all of them where the table is new.
+pub fn in_the_way(plan: &Plan, uses: &[Use]) -> Vec<Use> {
+    let ends = |used: &&Use| match used.partition {
+        None => true,
+        Some(_) if plan.table.from_scratch => true,
+        Some(number) => plan.reset.iter().any(|gone| gone.slot + 1 == number),
+    };
+    let changes = plan.changed || plan.new_disk_size != plan.old_disk_size;
+    uses.iter()
+        .filter(ends)
+        .filter(|_| changes)
+        .cloned()
+        .collect()
+}
+
+impl Session<'_> {
+    /// What the kernel must be told of the plan; nothing for files.
+    pub(super) fn tell_steps(&self, plan: &Plan) -> Vec<Step> {
+        let known = self.target.as_ref().and_then(Target::kernel);
+        known.map_or_else(Vec::new, |known| steps(plan, known))
+    }
+
+    /// Whether the kernel knows other partitions than the plan leads to.
+    pub fn kernel_differs(&self, plan: &Plan) -> bool {
+        !self.tell_steps(plan).is_empty()
+    }
+
+    /// Refuses to end what is in use.
+    pub(super) fn require_unused(&self, plan: &Plan) -> Result<(), SessionError> {
+        let Some(target) = &self.target else {
+            return Ok(());
+        };
+        let uses = in_the_way(plan, &target.uses()?);
+        match uses.is_empty() {
+            true => Ok(()),
+            false => Err(SessionError::InUse(InUse {
+                disk: target.path().to_owned(),
+                uses,
+            })),
+        }
+    }
+}
+
+fn list(uses: &[Use]) -> String {
+    let one = |used: &Use| {
+        let user: &User = &used.user;
+        match used.partition {
+            Some(number) => format!("partition {number} is {user}"),
+            None => format!("it is {user}"),
+        }
+    };
+    let all: Vec<String> = uses.iter().map(one).collect();
+    all.join(", ")
+}
