@@ -19,6 +19,7 @@ pub mod memory;
 pub mod mount;
 pub mod mountinfo;
 pub mod partitions;
+pub mod select;
 pub mod signatures;
 pub mod socket;
 pub mod space;

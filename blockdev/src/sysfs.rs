@@ -180,6 +180,21 @@ impl Block {
         Some(text.trim().to_owned())
     }
 
+    /// Its directory in `/sys/devices`, below those of the controllers that it is attached to.
+    pub fn directory(&self) -> &Path {
+        &self.0
+    }
+
+    /// The text of one of its files, as it is; `None` where there is no such file, or no text in it.
+    pub fn attribute(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.0.join(name)).ok()
+    }
+
+    /// Whether the file of this name says 1.
+    pub fn flag(&self, name: &str) -> bool {
+        self.attribute(name).is_some_and(|text| text.trim() == "1")
+    }
+
     fn has(&self, name: &str) -> bool {
         self.0.join(name).exists()
     }

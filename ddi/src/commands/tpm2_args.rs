@@ -16,7 +16,7 @@ use crate::ui::Ui;
 use crate::ui::table::{Align, draw};
 
 /// Sealing keys with a TPM2 chip.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Tpm2Args {
     /// TPM2 device to seal keys with; "list" shows those that there are [default: auto]
     #[arg(long, value_name = "PATH|auto|list|swtpm:…", value_parser = device_arg,

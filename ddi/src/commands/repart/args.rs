@@ -6,6 +6,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use image_specs::arch::Architecture;
 use image_specs::conf::{boolean, size};
 
+use super::select::Choice;
 use crate::commands::tpm2_args::Tpm2Args;
 use crate::ui::Mode;
 use crate::values::{SeedArg, SizeArg, Tristate};
@@ -16,12 +17,14 @@ use crate::values::{seed, size_or_auto};
 /// Reads partition definitions from repart.d directories, or from --definitions=, and makes DEVICE
 /// (a block device or image file) match them. Shows what would change; pass --dry-run=no to change
 /// it. Existing partitions are never moved, shrunk or deleted.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct RepartArgs {
     /// Block device or image file to operate on; "-" only computes the minimal size
     #[arg(value_name = "DEVICE")]
     pub(crate) device: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub(crate) choice: Choice,
     #[command(flatten)]
     pub(crate) operation: Operation,
     #[command(flatten)]
@@ -43,7 +46,7 @@ pub(crate) struct RepartArgs {
 }
 
 /// What to do, and how.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Operation")]
 pub(crate) struct Operation {
     /// Only show what would be done (same as --dry-run=yes)
@@ -101,7 +104,7 @@ pub(crate) enum EmptyArg {
 }
 
 /// What is shown.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct Output {
     /// Whether to show the table and the map of the disk [default: yes]
@@ -130,7 +133,7 @@ pub(crate) enum JsonArg {
 }
 
 /// Going back to the vendor's state.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Factory reset")]
 pub(crate) struct FactoryReset {
     /// Whether to remove partitions marked FactoryReset=yes first [default: no]
@@ -142,7 +145,7 @@ pub(crate) struct FactoryReset {
 }
 
 /// Where definitions and values come from.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Configuration and image control")]
 pub(crate) struct Configuration {
     /// Operate relative to this root directory
@@ -163,7 +166,7 @@ pub(crate) struct Configuration {
 }
 
 /// Verity signatures.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Verity")]
 pub(crate) struct Signing {
     /// Private key that signs verity root hashes (can be repeated, for several signatures)
@@ -184,7 +187,7 @@ pub(crate) struct Signing {
 }
 
 /// Encryption, for the definitions that ask for it.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Encryption")]
 pub(crate) struct Encryption {
     /// Key file to encrypt partitions with, whatever KeyFile= says: a regular file or a socket
@@ -195,7 +198,7 @@ pub(crate) struct Encryption {
 }
 
 /// Which definitions count.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Partition control")]
 pub(crate) struct Partitions {
     /// Leave out definitions that are not of these types
@@ -216,7 +219,7 @@ pub(crate) struct Partitions {
 }
 
 /// Where contents come from.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Copying")]
 pub(crate) struct Copying {
     /// Tree that CopyFiles= copies from
@@ -251,7 +254,7 @@ pub(crate) enum DdiKind {
 }
 
 /// Files that are written beside the image.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Files beside the image, boot catalog")]
 pub(crate) struct Auxiliary {
     /// Write an fstab to this path

@@ -4,6 +4,7 @@ pub(crate) mod args;
 mod keys;
 mod load;
 mod refusals;
+mod select;
 pub(crate) mod sign;
 mod view;
 
@@ -40,7 +41,10 @@ impl verb::Run for RepartArgs {
     }
 
     fn run(&self, ui: &Ui) -> Result<Exit, Failure> {
-        run(self, ui)
+        match select::resolved(self, ui)? {
+            Some(args) => run(&args, ui),
+            None => run(self, ui),
+        }
     }
 }
 
