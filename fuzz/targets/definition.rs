@@ -11,7 +11,7 @@ use image_specs::units::{Bytes, Grain, Lba, SectorSize};
 use libfuzzer_sys::fuzz_target;
 use repart::build::table::found;
 use repart::definition::{DefinitionSet, Settings, Source, read_into, unsupported};
-use repart::plan::{self, Defer, EmptyMode, Options, SizeMode};
+use repart::plan::{self, EmptyMode, Options, SizeMode};
 use repart::survey::{FoundContent, FoundLabel, Survey};
 use uuid::Uuid;
 
@@ -90,7 +90,6 @@ fn try_plan(set: &DefinitionSet, empty: EmptyMode, label: FoundLabel) {
         contents: vec![FoundContent::default(); set.definitions.len()],
     };
     let options = Options {
-        seed: Seed::new(Uuid::from_u128(9)),
         grain: Grain::new(4096),
         empty,
         size: if empty == EmptyMode::Create {
@@ -98,9 +97,7 @@ fn try_plan(set: &DefinitionSet, empty: EmptyMode, label: FoundLabel) {
         } else {
             SizeMode::Keep
         },
-        factory_reset: false,
-        defer: Defer::default(),
-        fs_sector: 4096,
+        ..Options::new(Seed::new(Uuid::from_u128(9)))
     };
     let _ = plan::minimal_size(&survey, set, &options);
     match plan::plan(&survey, set, &options, &mut || [7; 16]) {

@@ -11,7 +11,7 @@ use image_specs::identity::Seed;
 use image_specs::partition::PartitionType;
 use image_specs::units::{Bytes, Extent, Lba, SectorSize};
 use repart::definition::{Settings, Source, read};
-use repart::plan::{self, Defer, EmptyMode, Options, SizeMode};
+use repart::plan::{self, EmptyMode, Options, SizeMode};
 use repart::survey::{FoundLabel, FoundPartition, FoundTable, Survey};
 use uuid::Uuid;
 
@@ -55,13 +55,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         contents: Vec::new(),
     };
     let options = Options {
-        seed: Seed::new(guid::parse("11111111-2222-3333-4444-555555555555")?),
-        grain: None,
         empty: EmptyMode::Refuse,
         size: SizeMode::Keep,
-        factory_reset: false,
-        defer: Defer::default(),
-        fs_sector: 4096,
+        ..Options::new(Seed::new(guid::parse(
+            "11111111-2222-3333-4444-555555555555",
+        )?))
     };
     let mut times = Vec::new();
     for _ in 0..101 {

@@ -24,7 +24,7 @@ use repart::build::session::{Replay, Session, SessionError};
 use repart::build::sign::{KeyHolder, Signing};
 use repart::build::target::Target;
 use repart::definition::{Settings, Source, read};
-use repart::plan::{Defer, EmptyMode, Options, Plan, SizeMode};
+use repart::plan::{EmptyMode, Options, Plan, SizeMode};
 use testimages::crash::{Image, Recording};
 use veritysetup::signature::{Certificate, CertificateSource, KeySource, Openssl, Signer};
 
@@ -338,13 +338,11 @@ impl Material {
         Job {
             wanted: read(Vec::new(), &sources, &Settings::new(ARCH)).unwrap(),
             options: Options {
-                seed: Seed::new(uuid(99)),
                 grain: Grain::new(4096),
                 empty: change.empty,
                 size: change.size,
                 factory_reset: change.factory_reset,
-                defer: Defer::default(),
-                fs_sector: 4096,
+                ..Options::new(Seed::new(uuid(99)))
             },
             sector: SECTOR,
             architecture: ARCH,

@@ -25,13 +25,11 @@ fn set(files: &[(&str, &str)]) -> DefinitionSet {
 
 fn options(empty: EmptyMode, size: SizeMode) -> Options {
     Options {
-        seed: Seed::new(guid::parse("11111111-2222-3333-4444-555555555555").unwrap()),
-        grain: None,
         empty,
         size,
-        factory_reset: false,
-        defer: Defer::default(),
-        fs_sector: 4096,
+        ..Options::new(Seed::new(
+            guid::parse("11111111-2222-3333-4444-555555555555").unwrap(),
+        ))
     }
 }
 

@@ -60,6 +60,10 @@ fn is_strict(key: Key) -> bool {
             | Key::VerityHashType
             | Key::EncryptVolumeKey
             | Key::EncryptFreeSpace
+            | Key::IfExists
+            | Key::IfMissing
+            | Key::IfOutOfBounds
+            | Key::Grow
             | Key::CopyFiles
             | Key::TPM2PCRs
     )
@@ -100,6 +104,9 @@ impl Draft {
             | Key::VerityHashType => self.verity(key, value),
             Key::Flags | Key::NoAuto | Key::ReadOnly | Key::GrowFileSystem => {
                 self.attribute(key, value)
+            }
+            Key::IfExists | Key::IfMissing | Key::IfOutOfBounds | Key::Grow => {
+                self.definition.existing.assign(key, value)
             }
             Key::CopyFiles
             | Key::ExcludeFiles

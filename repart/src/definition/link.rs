@@ -81,6 +81,10 @@ fn check_member(
             };
             return Err((Key::Priority, mismatch));
         }
+        if other.existing.if_missing != me.existing.if_missing {
+            let match_key = me.verity.match_key.clone().unwrap_or_default();
+            return Err((Key::IfMissing, Link::VerityIfMissing { match_key }));
+        }
     }
     let lower: &[&Definition] = match me.verity.mode {
         VerityMode::Hash => &[data],
@@ -159,6 +163,7 @@ fn cannot_merge(definition: &Definition) -> Option<Key> {
     keys.into_iter()
         .find(|(_, is_set)| *is_set)
         .map(|(key, _)| key)
+        .or_else(|| definition.existing.first_set())
 }
 
 /// The larger minimum must not exceed the smaller maximum.

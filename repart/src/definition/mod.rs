@@ -14,6 +14,7 @@ use veritysetup::{HashAlgorithm, HashType, Salt};
 
 mod assign;
 mod copy_from;
+mod existing;
 #[cfg(test)]
 mod fates;
 mod key;
@@ -30,11 +31,15 @@ mod unsupported;
 mod value;
 
 pub use copy_from::{CopyFromError, copied};
+pub use existing::{Existing, IfExists, IfMissing, IfOutOfBounds};
 pub use key::Key;
 pub use problem::{Combination, Diagnostic, Link, Position, Problem, Reason};
 pub use read::{Filter, Settings, Source, read, read_into};
 pub use set::{DefinitionSet, Supplement, VeritySet};
 pub use unsupported::unsupported;
+
+/// A key to blame, and what is wrong with it.
+type Refusal = (Key, Combination);
 
 /// One partition that is wanted.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,6 +100,8 @@ pub struct Definition {
     /// The GPT attribute bits for a new partition: `Flags=`, `NoAuto=`, `ReadOnly=`,
     /// `GrowFileSystem=` and the type's defaults, resolved as systemd-repart does.
     pub flags: u64,
+    /// What is to happen with a partition that is there, or is not.
+    pub existing: Existing,
 }
 
 /// Where a definition was read from.
@@ -353,6 +360,7 @@ impl Definition {
             encryption: Encryption::default(),
             verity: Verity::default(),
             flags: 0,
+            existing: Existing::default(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Tables of cases for the keys that systemd-repart does not have.
 
 use super::tests::read_all;
+use super::*;
 
 #[test]
 fn values_arrive_and_nothing_is_the_default() {
@@ -29,6 +30,31 @@ fn values_arrive_and_nothing_is_the_default() {
     let verity = &set.definitions[1].verity;
     assert_eq!((verity.algorithm, verity.hash_type), (None, None));
     assert_eq!(verity.salt, None);
+}
+
+#[test]
+fn what_is_to_happen_with_partitions_that_exist() {
+    let read = |lines: &str| {
+        let set = read_all(&[&format!("Type=home; {lines}")]);
+        let mut set = set.unwrap_or_else(|error| panic!("{lines}: {error}"));
+        set.definitions.remove(0).existing
+    };
+    let default = Existing::default();
+    assert_eq!(read(""), default);
+    let all = "IfExists=new; IfMissing=ignore; IfOutOfBounds=fail; Grow=no";
+    assert_eq!(
+        read(all),
+        Existing {
+            if_exists: IfExists::New,
+            if_missing: IfMissing::Ignore,
+            if_out_of_bounds: IfOutOfBounds::Fail,
+            grow: false,
+        }
+    );
+    let reset = format!("{all}; IfExists=; IfMissing=; IfOutOfBounds=; Grow=");
+    assert_eq!(read(&reset), default);
+    let spelled = "IfExists=use; IfMissing=create; IfOutOfBounds=accept; Grow=yes";
+    assert_eq!(read(spelled), default);
 }
 
 #[test]
@@ -62,9 +88,42 @@ fn what_is_refused() {
         ("VerityHashAlgorithm=md4", "write sha256"),
         ("VeritySalt=0", "hex digits"),
         ("VerityHashType=2", "known are 0"),
+        ("IfExists=maybe", "known are use, new and fail"),
+        ("IfMissing=no", "known are create, fail and ignore"),
+        ("IfOutOfBounds=no", "known are accept and fail"),
+        ("Grow=maybe", "Grow=\"maybe\" is refused"),
+        ("IfExists=fail; IfMissing=fail", "can never be fulfilled"),
+        ("IfExists=new; UUID=null", "set UUID="),
+        ("IfExists=new; CopyBlocks=auto", "set UUID="),
+        ("IfExists=fail; CopyBlocks=auto", "set UUID="),
+        ("IfExists=new; Verity=data; VerityMatchKey=r", "set UUID="),
     ] {
         let error = read_all(&[&format!("Type=home; {lines}")]).unwrap_err();
         assert!(error.contains(message), "{lines}: {error}");
         assert!(error.starts_with("/d/10-a.conf:"), "{lines}: {error}");
+    }
+}
+
+#[test]
+fn what_is_refused_between_definitions() {
+    let data = "Type=root; Verity=data; VerityMatchKey=r; IfMissing=ignore";
+    let hash = "Type=root-verity; Verity=hash; VerityMatchKey=r";
+    let error = read_all(&[data, hash]).unwrap_err();
+    assert!(error.contains("IfMissing= differs"), "{error}");
+    read_all(&[data, &format!("{hash}; IfMissing=ignore")]).unwrap();
+    for key in [
+        "IfExists=new",
+        "IfMissing=fail",
+        "IfOutOfBounds=fail",
+        "Grow=no",
+    ] {
+        for keys in [[key, ""], ["", key]] {
+            let target = format!("Type=home; {}", keys[0]);
+            let supplement = format!("Type=home; SupplementFor=10-a; {}", keys[1]);
+            let error = read_all(&[&target, &supplement]).unwrap_err();
+            let (name, _) = key.split_once('=').unwrap();
+            let message = format!("cannot be combined with {name}= in either");
+            assert!(error.contains(&message), "{key}: {error}");
+        }
     }
 }

@@ -252,6 +252,16 @@ pub enum Combination {
     #[error("{key} cannot be used with Verity={mode}")]
     #[expect(missing_docs, reason = "the key and the mode")]
     Verity { key: &'static str, mode: VerityMode },
+    /// A partition that must be there and must not.
+    #[error(
+        "IfExists=fail and IfMissing=fail together can never be fulfilled; IfMissing=ignore asks for no partition to be there"
+    )]
+    Impossible,
+    /// A partition that a later run could not tell from others.
+    #[error(
+        "IfExists= tells the partition that was made for this definition from others by its UUID, which is not known beforehand with Verity=data, Verity=hash, CopyBlocks=auto or UUID=null; set UUID="
+    )]
+    Unrecognisable,
     /// `DefaultSubvolume=` is not among `Subvolumes=`.
     #[error("DefaultSubvolume={0} must be listed in Subvolumes=, too")]
     DefaultSubvolume(String),
@@ -292,6 +302,12 @@ pub enum Link {
         other: i32,
         match_key: String,
     },
+    /// Some members of a verity set would be made, others not.
+    #[error(
+        "IfMissing= differs from that of another partition with VerityMatchKey={match_key}; set it on all of them"
+    )]
+    #[expect(missing_docs, reason = "the message says it")]
+    VerityIfMissing { match_key: String },
     /// The hash partition copies, the data partition does not (in the same way).
     #[error(
         "CopyBlocks= on a Verity={mode} partition needs CopyBlocks= of the same kind (a path, or auto) on the Verity={lower} partition"

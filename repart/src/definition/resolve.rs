@@ -9,11 +9,8 @@ use super::assign::Draft;
 use super::read::Settings;
 use super::{
     Combination, Definition, Diagnostic, Encrypt, Format, Key, Minimize, Position, Problem,
-    VerityMode,
+    Refusal, VerityMode, existing,
 };
-
-/// A key to blame, and what is wrong with it.
-type Refusal = (Key, Combination);
 
 /// Fills in what is implied and refuses what does not go together.
 pub(super) fn resolve(
@@ -32,6 +29,7 @@ pub(super) fn resolve(
         .check_format(settings)
         .and_then(|()| check_encryption(&draft.definition, warnings))
         .and_then(|()| draft.check_verity())
+        .and_then(|()| existing::check(&draft.definition))
         .map_err(|refusal| refuse(&draft.definition, refusal))?;
     draft.resolve_flags(warnings);
     draft.override_format(settings, warnings);
@@ -77,12 +75,17 @@ fn without_effect(definition: &Definition) -> Vec<Diagnostic> {
 impl Definition {
     /// A problem at the place of `key`, or of the whole file where it is not set.
     pub(super) fn diagnostic(&self, key: Key, problem: Problem) -> Diagnostic {
+        let position = self.position(key);
+        Diagnostic { position, problem }
+    }
+
+    /// Where `key` is set, or else the whole file.
+    pub(crate) fn position(&self, key: Key) -> Position {
         let set = self.origin.keys.get(&key).cloned();
-        let position = set.unwrap_or_else(|| Position {
+        set.unwrap_or_else(|| Position {
             path: self.origin.path.clone().unwrap_or_default(),
             location: None,
-        });
-        Diagnostic { position, problem }
+        })
     }
 }
 

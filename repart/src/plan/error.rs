@@ -3,6 +3,8 @@
 use image_specs::gpt::LayoutError;
 use image_specs::units::Bytes;
 
+use super::existing::ExistingError;
+
 /// Why no plan can be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -64,6 +66,9 @@ pub enum PlanError {
         /// What it has.
         current: Bytes,
     },
+    /// A definition demands another state of what exists.
+    #[error(transparent)]
+    Existing(#[from] ExistingError),
     /// The table is full.
     #[error(
         "the partition table has {slots} slots and all are used, so there is none for {what}; remove a definition"

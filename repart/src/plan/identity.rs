@@ -71,9 +71,7 @@ impl Layout<'_> {
     /// The UUID that follows from the seed, or a random one where another partition has it.
     fn derive(&self, index: usize, seed: Seed, random: &mut Random<'_>) -> Uuid {
         let kind = self.entries[index].kind();
-        let earlier = self.entries[..index].iter().filter(|e| e.kind() == kind);
-        let earlier = u64::try_from(earlier.count()).unwrap_or(u64::MAX);
-        let derived = seed.partition(kind.guid(), earlier);
+        let derived = seed.partition(kind.guid(), self.earlier(index));
         let others = self
             .entries
             .iter()
@@ -84,6 +82,13 @@ impl Layout<'_> {
             true => guid::v4(random()),
             false => derived,
         }
+    }
+
+    /// How many entries of its type stand before entry `index` in the list.
+    pub(super) fn earlier(&self, index: usize) -> u64 {
+        let kind = self.entries[index].kind();
+        let earlier = self.entries[..index].iter().filter(|e| e.kind() == kind);
+        u64::try_from(earlier.count()).unwrap_or(u64::MAX)
     }
 
     /// The type's name, with a number where an earlier partition has that label.

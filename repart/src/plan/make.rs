@@ -29,11 +29,13 @@ pub fn plan(
     let mut disk = Disk::start(survey, options, from_scratch)?;
     let mut layout = Layout::new(survey, definitions, options);
     let reset = match options.factory_reset {
-        true => disk.reset(layout.clone()),
+        true => disk.reset(layout.clone(), options),
         false => Vec::new(),
     };
-    layout.match_found(disk.partitions.clone());
+    layout.match_found(disk.partitions.clone(), options.seed);
+    layout.leave_out_missing();
     layout.identify(options.seed, random);
+    layout.require_existing(options)?;
     if options.size == SizeMode::Auto {
         disk.grow(Bytes::new(layout.minimal_disk(survey.sector.get())), survey)?;
     }
@@ -54,7 +56,8 @@ pub fn minimal_size(survey: &Survey, definitions: &DefinitionSet, options: &Opti
         FoundLabel::Gpt(table) => table.partitions.clone(),
         _ => Vec::new(),
     };
-    layout.match_found(found);
+    layout.match_found(found, options.seed);
+    layout.leave_out_missing();
     Bytes::new(layout.minimal_disk(survey.sector.get()))
 }
 
@@ -137,8 +140,8 @@ impl Disk {
     }
 
     /// Takes away what is marked for a factory reset, and says what that was.
-    fn reset(&mut self, mut layout: Layout<'_>) -> Vec<FoundPartition> {
-        layout.match_found(self.partitions.clone());
+    fn reset(&mut self, mut layout: Layout<'_>, options: &Options) -> Vec<FoundPartition> {
+        layout.match_found(self.partitions.clone(), options.seed);
         let marked = layout.marked_for_reset();
         self.partitions.retain(|found| !marked.contains(found));
         marked

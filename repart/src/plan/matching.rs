@@ -1,7 +1,9 @@
 //! Which partition that was found belongs to which definition, and where space is free.
 //!
 //! A found partition goes to the first definition of its type that has none yet; never by label, UUID
-//! or size. Pure.
+//! or size, but for definitions that know their own (`IfExists=`, see [`super::existing`]). Pure.
+
+use image_specs::identity::Seed;
 
 use super::error::PlanError;
 use super::layout::{Area, Entry, Layout, Wanted, effective_grain};
@@ -31,9 +33,11 @@ impl<'a> Layout<'a> {
     }
 
     /// Gives each found partition to a definition, or enters it as foreign behind them.
-    pub(super) fn match_found(&mut self, found: Vec<FoundPartition>) {
-        for partition in found {
-            let free = |entry: &&mut Entry<'_>| !entry.exists() && entry.kind() == partition.kind;
+    pub(super) fn match_found(&mut self, found: Vec<FoundPartition>, seed: Seed) {
+        for partition in self.claim_own(found, seed) {
+            let free = |entry: &&mut Entry<'_>| {
+                !entry.exists() && entry.takes_strangers() && entry.kind() == partition.kind
+            };
             match self.entries.iter_mut().find(free) {
                 Some(entry) => entry.found = Some(partition),
                 None => self.entries.push(Entry::new(None, Some(partition))),

@@ -7,7 +7,9 @@
 //! was asked for, and every byte of the disk is accounted for.
 
 mod check;
+mod compare;
 mod error;
+mod existing;
 mod fit;
 mod grow;
 mod identity;
@@ -25,7 +27,9 @@ use uuid::Uuid;
 use crate::survey::FoundPartition;
 
 pub use check::{CheckError, check};
+pub use compare::{Deviation, Difference, compare};
 pub use error::{ExitClass, PlanError};
+pub use existing::ExistingError;
 pub use identity::Random;
 pub use make::{minimal_size, plan};
 
@@ -34,6 +38,8 @@ pub use make::{minimal_size, plan};
 pub struct Options {
     /// What UUIDs are derived from.
     pub seed: Seed,
+    /// Whether later runs have the same seed, so that a definition knows what it made by the UUID.
+    pub seed_lasts: bool,
     /// `--grain-size=`; the effective one is never below 4096 or the sector.
     pub grain: Option<Grain>,
     /// `--empty=`.
@@ -46,6 +52,22 @@ pub struct Options {
     pub defer: Defer,
     /// Sector size of file systems where a definition does not set it.
     pub fs_sector: u64,
+}
+
+impl Options {
+    /// The defaults of the command line, with a seed that later runs have, too.
+    pub fn new(seed: Seed) -> Self {
+        Self {
+            seed,
+            seed_lasts: true,
+            grain: None,
+            empty: EmptyMode::default(),
+            size: SizeMode::default(),
+            factory_reset: false,
+            defer: Defer::default(),
+            fs_sector: 4096,
+        }
+    }
 }
 
 /// `--empty=`.

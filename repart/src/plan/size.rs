@@ -26,6 +26,9 @@ impl Layout<'_> {
         let Some(wanted) = &entry.wanted else {
             return entry.found_size();
         };
+        if entry.stays() {
+            return entry.found_size();
+        }
         if is_signature(entry) {
             return SIGNATURE_SIZE;
         }
@@ -49,6 +52,9 @@ impl Layout<'_> {
         let Some(wanted) = &entry.wanted else {
             return entry.found_size();
         };
+        if entry.stays() {
+            return entry.found_size();
+        }
         if is_signature(entry) {
             return SIGNATURE_SIZE;
         }
@@ -62,6 +68,25 @@ impl Layout<'_> {
                 .max(entry.found_size())
                 .max(self.min_size(index)),
         }
+    }
+
+    /// What `SizeMinBytes=` and `SizeMaxBytes=` of entry `index` let an existing partition have: nothing
+    /// that a new one could get is out of these bounds.
+    pub(super) fn bounds(&self, index: usize) -> (u64, u64) {
+        let entry = &self.entries[index];
+        let Some(wanted) = entry.wanted.as_ref().filter(|_| !is_signature(entry)) else {
+            return (0, UNLIMITED);
+        };
+        let definition = wanted.definition;
+        let least = definition.size_min.map_or(0, |size| self.up(size.get()));
+        let new = self.up(definition
+            .size_min
+            .map_or_else(|| default_min(wanted), Bytes::get));
+        let new = new.max(HARD_MIN).max(self.content_size(wanted));
+        let most = definition
+            .size_max
+            .map_or(UNLIMITED, |size| self.down(size.get()).max(new));
+        (least, most)
     }
 
     /// The least free space behind entry `index`.

@@ -56,7 +56,6 @@ fn sources(files: &[(String, String)], folder: &str) -> Vec<Source> {
 /// The options of a case.
 pub(crate) fn options(choices: &Choices) -> Options {
     Options {
-        seed: Seed::new(guid::parse(peer::SEED).unwrap_or_default()),
         grain: choices.grain_size.and_then(Grain::new),
         empty: match choices.empty {
             Empty::Refuse => EmptyMode::Refuse,
@@ -81,6 +80,7 @@ pub(crate) fn options(choices: &Choices) -> Options {
             factory_reset: choices.defer_factory_reset,
         },
         fs_sector: choices.sector_size.unwrap_or(4096),
+        ..Options::new(Seed::new(guid::parse(peer::SEED).unwrap_or_default()))
     }
 }
 

@@ -6,6 +6,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use image_specs::arch::Architecture;
 use image_specs::conf::{boolean, size};
 
+use super::check::CheckArgs;
 use super::select::Choice;
 use crate::commands::tpm2_args::Tpm2Args;
 use crate::ui::Mode;
@@ -31,6 +32,8 @@ pub(crate) struct RepartArgs {
     pub(crate) output: Output,
     #[command(flatten)]
     pub(crate) reset: FactoryReset,
+    #[command(flatten)]
+    pub(crate) check: CheckArgs,
     #[command(flatten)]
     pub(crate) configuration: Configuration,
     #[command(flatten)]

@@ -1,9 +1,11 @@
 //! `ddi repart`, also reached as `systemd-repart`.
 
 pub(crate) mod args;
+mod check;
 mod keys;
 mod load;
 mod refusals;
+mod seed;
 mod select;
 pub(crate) mod sign;
 mod view;
@@ -12,7 +14,6 @@ use std::path::{Path, PathBuf};
 
 use blockdev::partitions::changes::TellError;
 use image_specs::eltorito::Identifiers;
-use image_specs::identity::Seed;
 use image_specs::partition::PartitionType;
 use image_specs::units::{Bytes, Grain, SectorSize};
 use luks::tpm2::Tpm2Error;
@@ -24,7 +25,6 @@ use repart::definition::DefinitionSet;
 use repart::fstab::Append;
 use repart::plan::{Defer, EmptyMode, ExitClass, Options, Plan, SizeMode};
 use repart::report::Report;
-use uuid::Uuid;
 
 use self::args::{AppendArg, EmptyArg, RepartArgs};
 use super::tpm2_args;
@@ -32,7 +32,7 @@ use crate::exit::{Exit, Failure};
 use crate::surroundings;
 use crate::ui::progress::Progress;
 use crate::ui::{Mode, Ui};
-use crate::values::{SeedArg, SizeArg, Tristate};
+use crate::values::{SizeArg, Tristate};
 use crate::verb;
 
 impl verb::Run for RepartArgs {
@@ -60,6 +60,9 @@ fn run(args: &RepartArgs, ui: &Ui) -> Result<Exit, Failure> {
     }
     let node = args.device.clone().filter(|device| !is_none(device));
     let target = node.as_deref().map(|node| open(args, node)).transpose()?;
+    if args.check.check {
+        return check::run(args, ui, &wanted, target.as_ref());
+    }
     let job = job(args, ui, wanted, target.as_ref())?;
     if !args.is_dry_run() {
         repart::definition::unsupported(&job.wanted)
@@ -239,7 +242,9 @@ impl RepartArgs {
             .operation
             .dry_run
             .or(self.operation.dry_run_short.then_some(true));
-        self.reset.can_factory_reset || asked.unwrap_or(self.empty() != EmptyMode::Create)
+        self.reset.can_factory_reset
+            || self.check.check
+            || asked.unwrap_or(self.empty() != EmptyMode::Create)
     }
 
     pub(crate) fn empty(&self) -> EmptyMode {
@@ -320,10 +325,12 @@ fn job(
         .as_ref()
         .or(args.configuration.root.as_ref());
     let keys = keys::keys(args, &wanted, ui)?;
+    let seed = seed::choose(args)?;
     Ok(Job {
         options: Options {
-            seed: Seed::new(seed(args)?),
-            grain: args.operation.grain_size.and_then(Grain::new),
+            seed: seed.seed,
+            seed_lasts: seed.lasts,
+            grain: grain(args),
             empty: args.empty(),
             size: args.size(),
             factory_reset: args.reset.factory_reset.unwrap_or(false),
@@ -348,16 +355,8 @@ fn job(
     })
 }
 
-fn seed(args: &RepartArgs) -> Result<Uuid, Failure> {
-    match args.operation.seed {
-        Some(SeedArg::Fixed(seed)) => Ok(seed),
-        Some(SeedArg::Random) => surroundings::random().map(Uuid::from_bytes),
-        None if args.ddi_kind().is_some() => surroundings::random().map(Uuid::from_bytes),
-        None => match load::machine_id(args.configuration.root.as_deref()) {
-            Some(id) => Ok(id),
-            None => surroundings::random().map(Uuid::from_bytes),
-        },
-    }
+fn grain(args: &RepartArgs) -> Option<Grain> {
+    args.operation.grain_size.and_then(Grain::new)
 }
 
 fn append(args: &RepartArgs) -> Append {
