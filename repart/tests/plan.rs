@@ -84,6 +84,20 @@ proptest! {
     }
 
     #[test]
+    fn what_is_deferred_stays_as_it_is_in_the_table(seed: u64) {
+        let Some(Planned { case, plan, .. }) = planned(seed) else { return Ok(()) };
+        let old = case.disk.as_ref().and_then(common::table);
+        let new = table::planned(&plan, old.as_ref()).expect("a plan makes a table");
+        let old = old.filter(|_| !plan.table.from_scratch);
+        for partition in plan.listed().filter(|partition| partition.deferred) {
+            let Some(slot) = partition.slot else { continue };
+            let before = old.as_ref().and_then(|old| old.slots().get(&slot));
+            let before = before.filter(|_| partition.found.is_some());
+            prop_assert_eq!(new.slots().get(&slot), before);
+        }
+    }
+
+    #[test]
     fn nothing_overlaps_and_every_byte_is_accounted_for(seed: u64) {
         let Some(Planned { survey, plan, .. }) = planned(seed) else { return Ok(()) };
         prop_assert_eq!(plan::check(&plan, &survey), Ok(()));

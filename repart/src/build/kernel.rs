@@ -40,7 +40,7 @@ pub fn steps(plan: &Plan, known: &[Wanted]) -> Vec<Step> {
 fn wanted(plan: &Plan) -> Vec<Wanted> {
     let named = |partition: &crate::plan::PlannedPartition| {
         let extent = match &partition.found {
-            Some(found) if !plan.changed => found.extent,
+            Some(found) if partition.deferred || !plan.changed => found.extent,
             None if partition.deferred || !plan.changed => return None,
             _ => partition.extent(),
         };

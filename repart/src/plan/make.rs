@@ -204,13 +204,14 @@ fn finish(
     let partitions: Vec<PlannedPartition> = (layout.entries.into_iter().zip(merged))
         .map(|(entry, merged)| planned(entry, merged, options))
         .collect();
-    let touched = |fate: Fate| matches!(fate, Fate::Create | Fate::Resize);
+    let touched =
+        |p: &PlannedPartition| matches!(p.fate, Fate::Create | Fate::Resize) && !p.deferred;
     Plan {
         old_disk_size: survey.disk_size,
         new_disk_size: disk.size,
         wipe: wipes(&partitions, from_scratch, disk.size),
         grain: Grain::new(layout.grain).unwrap_or(Grain::DEFAULT),
-        changed: from_scratch || !reset.is_empty() || partitions.iter().any(|p| touched(p.fate)),
+        changed: from_scratch || !reset.is_empty() || partitions.iter().any(touched),
         table: disk.table,
         partitions,
         reset,
@@ -234,7 +235,7 @@ fn planned(entry: Entry<'_>, merged: Option<usize>, options: &Options) -> Planne
     };
     let reset = definition.is_some_and(|definition| definition.factory_reset);
     let defer = &options.defer;
-    let deferred = fate == Fate::Create
+    let deferred = definition.is_some()
         && (defer.types.contains(&kind)
             || defer.empty && entry.label == "_empty"
             || defer.factory_reset && reset);

@@ -156,7 +156,7 @@ pub struct PlannedPartition {
     pub definition: Option<usize>,
     /// What happens to it.
     pub fate: Fate,
-    /// Whether it gets space but neither content nor a table entry now.
+    /// Whether it gets space but neither content nor a table entry now; an existing one is left as it is.
     pub deferred: bool,
     /// Whether its definition was given up, by its priority, because it cannot grow as that wants.
     pub given_up: bool,

@@ -82,6 +82,21 @@ impl Answer {
         self
     }
 
+    /// Whether it prints this.
+    pub(crate) fn says(&self, words: &str) -> bool {
+        self.out.contains(words)
+    }
+
+    /// Whether it failed an assertion, or found no room for what ends off the grain.
+    pub(crate) fn is_shortcoming(&self) -> bool {
+        self.code > 128 || self.messages.contains("Can't fit requested partitions")
+    }
+
+    /// Whether the note says so.
+    pub(crate) fn left_alone(&self) -> bool {
+        self.note == "unchanged"
+    }
+
     pub(crate) fn is_success(&self) -> bool {
         self.code == 0
     }

@@ -3,10 +3,20 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use blockdev::copy::next_data;
+use blockdev::table::{self, Label};
+use blockdev::{Access, FileDevice};
+use image_specs::gpt::Entry;
+use image_specs::units::SectorSize;
+
 use super::Outcome;
+
+/// Bytes that are compared at a time.
+const STEP: usize = 1 << 18;
 
 /// Names of the files with a GUID partition table.
 pub(crate) fn images(folder: &Path) -> Outcome<Vec<String>> {
@@ -41,13 +51,35 @@ pub(crate) fn folders(ours: &Path, theirs: &Path, loose: bool) -> Outcome<Vec<St
     Ok(found)
 }
 
-/// Whether two files have the same bytes.
+/// Whether two files have the same bytes. What is a hole in both is not read.
 pub(crate) fn same(ours: &Path, theirs: &Path) -> Outcome<bool> {
-    let status = Command::new("cmp")
-        .arg("-s")
-        .args([ours, theirs])
-        .status()?;
-    Ok(status.success())
+    let files = [fs::File::open(ours)?, fs::File::open(theirs)?];
+    let size = files[0].metadata()?.len();
+    if files[1].metadata()?.len() != size {
+        return Ok(false);
+    }
+    let mut at = 0;
+    let mut buffers = [vec![0; STEP], vec![0; STEP]];
+    while at < size {
+        let mut next = size;
+        for file in &files {
+            next = next.min(next_data(file, at, size)?.map_or(size, |data| data.start));
+        }
+        let length = usize::try_from(size - next).unwrap_or(usize::MAX).min(STEP);
+        for (file, buffer) in files.iter().zip(&mut buffers) {
+            file.read_exact_at(&mut buffer[..length], next)?;
+        }
+        if buffers[0][..length] != buffers[1][..length] {
+            return Ok(false);
+        }
+        at = next + u64::try_from(length)?;
+    }
+    Ok(true)
+}
+
+/// Where two disks differ.
+pub(crate) fn disks(ours: &Path, theirs: &Path) -> Outcome<Vec<String>> {
+    file(ours, theirs, false)
 }
 
 /// Regular files, by path below the folder; the definitions are not among them.
@@ -77,6 +109,18 @@ fn has_table(path: &Path) -> Outcome<bool> {
     Ok(start
         .chunks(512)
         .any(|sector| sector.starts_with(b"EFI PART")))
+}
+
+/// Bytes of the sectors that its table counts in.
+fn sector_size(path: &Path) -> Outcome<u64> {
+    let mut start = Vec::new();
+    fs::File::open(path)?.take(8192).read_to_end(&mut start)?;
+    let has_header = |size: &u64| {
+        let header = usize::try_from(*size).ok().and_then(|at| start.get(at..));
+        header.is_some_and(|header| header.starts_with(b"EFI PART"))
+    };
+    let found = [512, 1024, 2048, 4096].into_iter().find(has_header);
+    Ok(found.unwrap_or(512))
 }
 
 fn file(ours: &Path, theirs: &Path, loose: bool) -> Outcome<Vec<String>> {
@@ -165,22 +209,41 @@ fn gaps(ours: &Path, theirs: &Path, dump: &[String]) -> Outcome<Vec<String>> {
 
 /// The lines of `sfdisk --dump`, with the image's own name left out.
 fn dump(path: &Path) -> Outcome<Vec<String>> {
+    let sector = sector_size(path)?;
+    if sector != 512 {
+        return listed(path, sector); // which sfdisk only sees on a device with such sectors
+    }
     let output = Command::new("sfdisk").arg("--dump").arg(path).output()?;
     let text = String::from_utf8(output.stdout)?;
-    let sector = text
-        .lines()
-        .find_map(|line| line.strip_prefix("sector-size: "))
-        .unwrap_or("512")
-        .to_owned();
     let name = path.to_string_lossy();
     Ok(text
         .lines()
         .filter(|line| !line.starts_with("device: "))
         .map(|line| match line.strip_prefix(&*name) {
-            Some(rest) => format!("{rest} sector={sector}"),
+            Some(rest) => format!("{rest} sector=512"),
             None => line.to_owned(),
         })
         .collect())
+}
+
+/// The same as our own reader sees it.
+fn listed(path: &Path, sector: u64) -> Outcome<Vec<String>> {
+    let size = SectorSize::new(sector).ok_or("no such sectors")?;
+    let device = FileDevice::open(path, Access::ReadOnly, Some(size))?;
+    let Label::Gpt(found) = table::read(&device)? else {
+        return Err(format!("{}: no partition table", path.display()).into());
+    };
+    let line = |(slot, entry): (&u32, &Entry)| {
+        format!(
+            "{} : start= {}, size= {}, sector={sector} {entry:?}",
+            slot + 1,
+            entry.first.get(),
+            entry.last.get() + 1 - entry.first.get()
+        )
+    };
+    let mut lines = vec![format!("{} {:?}", found.table.disk_guid, found.other)];
+    lines.extend(found.table.slots().iter().map(line));
+    Ok(lines)
 }
 
 /// Start and size in bytes from a line of the dump.

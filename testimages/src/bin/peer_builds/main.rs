@@ -5,6 +5,9 @@
 //! and their files kept. Each scenario of `testimages::builds` runs once with each tool. Exit codes,
 //! JSON, the files beside the image, partition tables and contents must be the same; then each tool
 //! must find nothing to do on the other's image. Ends with 1 where something differs. Needs root.
+//!
+//! `peer_builds ROOT DDI --disks COUNT [SEED]` does so with random disks that have partitions already,
+//! until COUNT of them were changed by both.
 #![forbid(unsafe_code)]
 
 use std::error::Error;
@@ -16,6 +19,7 @@ use std::process::{Command, ExitCode, Output, Stdio};
 use testimages::builds::{INPUTS, SEED, Scenario, scenarios};
 
 mod answer;
+mod disks;
 mod image;
 
 use answer::Answer;
@@ -33,6 +37,12 @@ fn main() -> Outcome<ExitCode> {
     let root = PathBuf::from(arguments.next().ok_or(usage)?).canonicalize()?;
     let ddi = PathBuf::from(arguments.next().ok_or(usage)?).canonicalize()?;
     let names: Vec<String> = arguments.collect();
+    if let [option, numbers @ ..] = &names[..]
+        && option == "--disks"
+    {
+        let number = |at: usize, usual: u64| numbers.get(at).map_or(Ok(usual), |text| text.parse());
+        return disks::run(&root, &ddi, number(0, 2000)?, number(1, 1)?);
+    }
     let bench = Bench::new(root, &ddi)?;
     let (mut count, mut different) = (0, 0);
     for scenario in scenarios() {
