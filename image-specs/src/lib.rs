@@ -8,6 +8,7 @@ pub mod arch;
 pub mod conf;
 pub mod definitions;
 pub mod eltorito;
+pub mod fec_footer;
 pub mod filter;
 pub mod gpt;
 pub mod guid;

@@ -72,6 +72,28 @@ fn the_kernel_repairs_by_parity() {
     );
     run(&mut umount(&place));
     assert!(no_mapped_devices() && is_free(&image) && is_free(&parity));
+    parity_behind_the_tree_is_found(&room);
+}
+
+/// Parity of `VerityFEC=` needs no options.
+fn parity_behind_the_tree_is_found(room: &Room) {
+    let with_parity = format!("{}VerityFEC=4\n", SIGNED[1]);
+    let image = room.image("parity", &[SIGNED[0], &with_parity], &[]);
+    let bytes = fs::read(&image).unwrap();
+    let start = bytes.windows(4).position(|bytes| bytes == b"hsqs").unwrap();
+    let file = File::options().write(true).open(&image).unwrap();
+    let at = u64::try_from(start).unwrap() + 96;
+    file.write_all_at(&[0xaa; 3000], at).unwrap();
+    file.sync_all().unwrap();
+    let place = room.place();
+    let said = run(&mut mount(&[], &image, &place));
+    assert_eq!(said, "");
+    assert_eq!(
+        fs::read(place.join("usr/bin/tool")).unwrap(),
+        fs::read(room.tree().join("usr/bin/tool")).unwrap()
+    );
+    run(&mut umount(&place));
+    assert!(no_mapped_devices() && is_free(&image));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 use testimages::guest::{Guest, SCRATCH};
 
 use super::common::{fails, repart, run};
-use super::{Room, SIGNED, dissect, is_free, mount, no_mapped_devices, signing, umount};
+use super::{Room, SIGNED, dissect, is_free, mount, no_mapped_devices, signing, text, umount};
 
 #[test]
 fn verity_images_are_checked_shared_and_leave_nothing() {
@@ -94,6 +94,33 @@ fn changed_verity_images_are_found_out() {
         "{said}"
     );
     assert!(no_mapped_devices() && is_free(&image));
+    parity_behind_the_tree_is_no_obstacle(&room);
+}
+
+/// This kernel knows no parity: what a footer tells of is left alone, and so is a footer that lies.
+fn parity_behind_the_tree_is_no_obstacle(room: &Room) {
+    let with_parity = format!("{}VerityFEC=2\n", SIGNED[1]);
+    let image = room.image("parity", &[SIGNED[0], &with_parity], &[]);
+    let place = room.place();
+    let told = |words: &str| {
+        let output = mount(&[], &image, &place).output().unwrap();
+        let said = text(&output);
+        assert!(output.status.success() && said.contains(words), "{said}");
+        assert_eq!(
+            fs::read(place.join("usr/bin/tool")).unwrap(),
+            fs::read(room.tree().join("usr/bin/tool")).unwrap()
+        );
+        run(&mut umount(&place));
+        assert!(no_mapped_devices() && is_free(&image));
+    };
+    told("the kernel does not take the parity behind the hash tree");
+    let bytes = fs::read(&image).unwrap();
+    let magic = bytes.windows(8).rposition(|bytes| bytes == b"ddi-fec\0");
+    let file = File::options().write(true).open(&image).unwrap();
+    let at = u64::try_from(magic.unwrap()).unwrap();
+    FileExt::write_all_at(&file, &[3], at + 12).unwrap();
+    file.sync_all().unwrap();
+    told("the checksum of the footer of the parity");
 }
 
 #[test]

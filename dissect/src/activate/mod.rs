@@ -31,7 +31,7 @@ use veritysetup::signature::Certificate;
 pub use attach::{AttachError, AttachOptions, Attached, Node, attach};
 pub use crypt::CryptFailure;
 pub use measured::{Measuring, MeasuringError};
-pub use parity::ParityError;
+pub use parity::{FoundParity, ParityError};
 pub use verity::{Protection, VerityFailure};
 
 use crate::assign::{Dissected, Inside, Partition};
@@ -54,7 +54,8 @@ pub struct ActivateOptions {
     pub sharing: bool,
     /// How strict the verity device is.
     pub strictness: Strictness,
-    /// Parity by which the kernel repairs what does not fit the hash tree.
+    /// Parity by which the kernel repairs what does not fit the hash tree; `None` for what a footer
+    /// behind the tree tells of.
     pub parity: Option<Parity>,
     /// Which file systems are looked for inside of encrypted partitions.
     pub file_systems: FileSystems,
@@ -268,6 +269,12 @@ impl Activated {
     /// wants it unprotected.
     pub fn protection(&self) -> Option<Protection> {
         self.verity.as_ref().map(|verity| verity.protection)
+    }
+
+    /// What became of parity that only a footer tells of.
+    pub fn found_parity(&self) -> &FoundParity {
+        let verity = self.verity.as_ref();
+        verity.map_or(&FoundParity::None, |verity| &verity.found)
     }
 
     /// Ends the use, and waits until what was made here is gone; what others use stays with them.

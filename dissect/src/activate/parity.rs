@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use blockdev::loopdev::LoopDevice;
 use image_specs::units::{Bytes, SectorSize};
 use veritysetup::Params;
-use veritysetup::activate::ErrorCorrection;
-use veritysetup::fec::{Layout, LayoutError};
+use veritysetup::activate::{DeviceNumber, ErrorCorrection};
+use veritysetup::fec::{Area, AreaError, Layout, LayoutError};
 
 use super::attach::attach_plain;
 use super::{AttachError, Node, Parity};
@@ -58,6 +58,21 @@ pub enum ParityError {
     Attach(#[from] AttachError),
 }
 
+/// What became of parity that only the footer behind the tree tells of.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub enum FoundParity {
+    /// There is no footer, or other parity was named.
+    #[default]
+    None,
+    /// The kernel repairs by it.
+    Used,
+    /// The kernel does not take it.
+    Unsupported,
+    /// The footer cannot be true.
+    Unusable(AreaError),
+}
+
 /// Parity that the kernel can use.
 pub(super) struct Open {
     pub(super) correction: ErrorCorrection,
@@ -104,6 +119,23 @@ pub(super) fn open(parity: &Parity, params: &Params, hash_end: Bytes) -> Result<
         hash_end,
     };
     Ok(Open { correction, device })
+}
+
+/// Looks for parity behind a tree. A footer that cannot be true is no reason not to open the device: the
+/// tree alone says what is right.
+pub(super) fn find(
+    tree: &File,
+    params: &Params,
+    (size, hash): (Bytes, DeviceNumber),
+) -> (FoundParity, Option<ErrorCorrection>) {
+    match Area::find(params, tree, size) {
+        Ok(None) => (FoundParity::None, None),
+        Ok(Some(area)) => {
+            let correction = ErrorCorrection::of_area(&area, hash);
+            (FoundParity::Used, Some(correction))
+        }
+        Err(error) => (FoundParity::Unusable(error), None),
+    }
 }
 
 /// The size of a file or block device.

@@ -20,7 +20,7 @@ use veritysetup::params::ParamsError;
 use veritysetup::signature::{Signature, SignatureError};
 
 use super::attach::attach_plain;
-use super::parity::{self, ParityError};
+use super::parity::{self, FoundParity, ParityError};
 use super::{ActivateOptions, AttachError, Attached, Node};
 use crate::verity::Verity;
 
@@ -43,6 +43,8 @@ pub(super) struct Protected {
     pub(super) protection: Protection,
     /// The devices of hash tree and parity that are in files of their own.
     pub(super) files: Vec<LoopDevice>,
+    /// What became of parity that only a footer tells of.
+    pub(super) found: FoundParity,
 }
 
 /// A verity partition is not opened.
@@ -102,6 +104,18 @@ pub enum VerityFailure {
     Activate(#[from] activate::ActivateError),
 }
 
+impl VerityFailure {
+    /// Whether it may be that the kernel knows no parity, or not this.
+    const fn may_be_of_parity(&self) -> bool {
+        match self {
+            Self::Activate(error) => error.is_refused_table(),
+            // Among what the kernel said may be that it does not take the table.
+            Self::Refused { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// Opens the verity device; `None` where the policy allows no protection by verity, only its lack.
 pub(super) fn open(
     verity: &Verity,
@@ -126,24 +140,28 @@ pub(super) fn open(
         None => None,
         Some(parity) => Some(parity::open(parity, &params, tree.size()?)?),
     };
-    let attempt = Attempt {
+    let hash = tree.number()?;
+    let (found, behind) = match &parity {
+        Some(_) => (FoundParity::None, None),
+        None => parity::find(tree.file(), &params, (tree.size()?, hash)),
+    };
+    let mut attempt = Attempt {
         mapper: &mapper,
         verity,
         params: &params,
         data: number(data)?,
-        hash: tree.number()?,
-        correction: parity.as_ref().map(|parity| parity.correction),
+        hash,
+        correction: parity.as_ref().map(|parity| parity.correction).or(behind),
         other: own_name(data)?,
         options,
     };
-    let (active, protection) = match signed {
-        true => attempt.signed(allowed)?,
-        false => (attempt.open(None)?, Protection::RootHash),
-    };
+    let (opened, found) = attempt.with_found(found, signed.then_some(allowed));
+    let (active, protection) = opened?;
     Ok(Some(Protected {
         designator: verity.designator,
         active,
         protection,
+        found,
         files: tree
             .device
             .into_iter()
@@ -164,7 +182,31 @@ struct Attempt<'a> {
     options: &'a ActivateOptions,
 }
 
+/// A device and what protects it.
+type Opened = Result<(Active, Protection), VerityFailure>;
+
 impl Attempt<'_> {
+    /// Opens it; where the kernel refuses it with parity that nobody asked for, without that.
+    fn with_found(&mut self, found: FoundParity, signed: Option<Flags>) -> (Opened, FoundParity) {
+        let opened = self.either(signed);
+        let Some(failure) = opened.as_ref().err() else {
+            return (opened, found);
+        };
+        if !matches!(found, FoundParity::Used) || !failure.may_be_of_parity() {
+            return (opened, found);
+        }
+        tracing::debug!(%failure, "trying without the parity behind the tree");
+        self.correction = None;
+        (self.either(signed), FoundParity::Unsupported)
+    }
+
+    fn either(&self, signed: Option<Flags>) -> Opened {
+        match signed {
+            Some(allowed) => self.signed(allowed),
+            None => Ok((self.open(None)?, Protection::RootHash)),
+        }
+    }
+
     /// By a signature, else by the root hash alone where that is allowed, too.
     fn signed(&self, allowed: Flags) -> Result<(Active, Protection), VerityFailure> {
         let trust = &self.options.trust;
@@ -263,11 +305,22 @@ impl<'a> Tree<'a> {
         })
     }
 
+    fn file(&self) -> &File {
+        match &self.source {
+            Source::Partition(node) => node.file(),
+            Source::File(_, file) => file,
+        }
+    }
+
+    fn place(&self) -> &Path {
+        match &self.source {
+            Source::Partition(node) => node.path(),
+            Source::File(path, _) => path,
+        }
+    }
+
     fn params(&self) -> Result<Params, VerityFailure> {
-        let (place, file) = match &self.source {
-            Source::Partition(node) => (node.path(), node.file()),
-            Source::File(path, file) => (path.as_path(), file),
-        };
+        let (place, file) = (self.place(), self.file());
         let mut bytes = [0; SUPERBLOCK_SIZE];
         file.read_exact_at(&mut bytes, 0)
             .map_err(|source| VerityFailure::Tree {
@@ -281,10 +334,7 @@ impl<'a> Tree<'a> {
 
     /// Where the device with the tree ends, which parity covers as well.
     fn size(&self) -> Result<Bytes, VerityFailure> {
-        let (place, file) = match &self.source {
-            Source::Partition(node) => (node.path(), node.file()),
-            Source::File(path, file) => (path.as_path(), file),
-        };
+        let (place, file) = (self.place(), self.file());
         parity::size(file).map_err(|source| VerityFailure::Tree {
             place: place.to_owned(),
             source,

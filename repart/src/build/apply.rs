@@ -206,13 +206,12 @@ impl<'a> Run<'a> {
         )
         .map_err(HashTreeError::from)?;
         let extent = self.partition(hash).extent();
-        let root = hash_tree::write(
-            &params,
-            self.device,
-            covered,
-            extent,
-            &job.environment.scratch,
-        )?;
+        let tree = hash_tree::HashTree {
+            params: &params,
+            parity: definition.verity.fec,
+            scratch: &job.environment.scratch,
+        };
+        let root = tree.write(self.device, covered, extent)?;
         self.settle(hash, root);
         Ok(())
     }

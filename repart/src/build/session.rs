@@ -10,10 +10,12 @@ use filetree::collect::CollectError;
 use image_specs::eltorito;
 use image_specs::units::{Bytes, Extent};
 use uuid::Uuid;
+use veritysetup::fec::LayoutError;
 
 use super::apply::{self, Applied, ApplyError, Materials};
 use super::contents::{self, Overlay};
 use super::encrypt;
+use super::hash_tree::HashTreeError;
 use super::job::Job;
 use super::kernel::InUse;
 use super::sign::SignError;
@@ -67,7 +69,9 @@ pub enum SessionError {
         limit: u64,
     },
     #[error(transparent)]
-    HashTree(#[from] veritysetup::params::ParamsError),
+    HashTree(#[from] HashTreeError),
+    #[error("{file}: VerityFEC= is not possible: {source}", file = file.display())]
+    Parity { file: PathBuf, source: LayoutError },
     #[error(transparent)]
     Sign(#[from] SignError),
     #[error(transparent)]

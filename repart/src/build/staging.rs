@@ -2,7 +2,7 @@
 
 use image_specs::units::{Bytes, Extent};
 
-use super::hash_tree;
+use super::hash_tree::{self, HashTreeError};
 use super::session::{Replay, Session, SessionError, file_of, place};
 use super::stage::{self, StagedContent};
 use crate::definition::{Definition, Encrypt, Minimize, VerityMode};
@@ -26,6 +26,12 @@ impl Session<'_> {
             }
         }
         for (at, definition) in job.definitions().iter().enumerate() {
+            hash_tree::check(definition, stage::fs_sector(definition, job)).map_err(|source| {
+                SessionError::Parity {
+                    file: file_of(definition),
+                    source,
+                }
+            })?;
             if wants(definition) && definition.verity.mode == VerityMode::Hash {
                 self.stage_hash(at, definition)?;
             }
@@ -130,9 +136,11 @@ impl Session<'_> {
         let Some(size) = size else { return Ok(()) };
         let sector = stage::fs_sector(definition, job);
         let size = hash_tree::covered(size, &definition.verity, sector);
-        let params = hash_tree::params(size, &definition.verity, sector, job.options.seed)?;
-        self.staged
-            .insert(at, StagedContent::Sized(hash_tree::size(&params)?));
+        let keys = &definition.verity;
+        let params =
+            hash_tree::params(size, keys, sector, job.options.seed).map_err(HashTreeError::from)?;
+        let size = hash_tree::size(&params, keys.fec)?;
+        self.staged.insert(at, StagedContent::Sized(size));
         Ok(())
     }
 }

@@ -58,6 +58,7 @@ fn is_strict(key: Key) -> bool {
             | Key::VerityHashAlgorithm
             | Key::VeritySalt
             | Key::VerityHashType
+            | Key::VerityFEC
             | Key::EncryptVolumeKey
             | Key::EncryptFreeSpace
             | Key::IfExists
@@ -101,7 +102,8 @@ impl Draft {
             | Key::VerityHashBlockSizeBytes
             | Key::VerityHashAlgorithm
             | Key::VeritySalt
-            | Key::VerityHashType => self.verity(key, value),
+            | Key::VerityHashType
+            | Key::VerityFEC => self.verity(key, value),
             Key::Flags | Key::NoAuto | Key::ReadOnly | Key::GrowFileSystem => {
                 self.attribute(key, value)
             }
@@ -222,6 +224,7 @@ impl Draft {
             Key::VerityHashAlgorithm => verity.algorithm = value::hash_algorithm(value)?,
             Key::VeritySalt => verity.salt = value::salt(value)?,
             Key::VerityHashType => verity.hash_type = value::hash_type(value)?,
+            Key::VerityFEC => verity.fec = value::roots(value)?,
             _ => verity.hash_block_size = Some(value::block(value)?),
         }
         Ok(())

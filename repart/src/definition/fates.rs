@@ -190,6 +190,12 @@ const FATES: &[(Key, &str, Option<&str>, Fate)] = &[
     (Key::VeritySalt, "", None, Applied("build::hash_tree")),
     (Key::VerityHashType, "", None, Applied("build::hash_tree")),
     (
+        Key::VerityFEC,
+        "",
+        None,
+        Applied("build::hash_tree, plan: space"),
+    ),
+    (
         Key::EncryptVolumeKey,
         "Encrypt=yes",
         Some("seed"),

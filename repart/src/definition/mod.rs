@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use image_specs::partition::PartitionType;
 use image_specs::units::Bytes;
 use uuid::Uuid;
+use veritysetup::fec::Roots;
 use veritysetup::{HashAlgorithm, HashType, Salt};
 
 mod assign;
@@ -27,6 +28,7 @@ mod resolve;
 mod set;
 #[cfg(test)]
 mod tests;
+mod tree_keys;
 mod unsupported;
 mod value;
 
@@ -316,6 +318,8 @@ pub struct Verity {
     pub salt: Option<Salt>,
     /// `VerityHashType=`; the normal one where unset.
     pub hash_type: Option<HashType>,
+    /// `VerityFEC=`: parity behind the tree.
+    pub fec: Option<Roots>,
 }
 
 /// `Verity=`.

@@ -19,12 +19,17 @@ fn values_arrive_and_nothing_is_the_default() {
     assert_eq!(reset.encryption.free_space, None);
 
     let data = "Type=root; Verity=data; VerityMatchKey=r";
-    let hash = "Type=root-verity; Verity=hash; VerityMatchKey=r; VerityHashAlgorithm=sha512; VeritySalt=00ff; VerityHashType=0";
+    let hash = "Type=root-verity; Verity=hash; VerityMatchKey=r; VerityHashAlgorithm=sha512; VeritySalt=00ff; VerityHashType=0; VerityFEC=24";
     let set = read_all(&[data, hash]).unwrap();
     let verity = &set.definitions[1].verity;
     assert_eq!(verity.algorithm.unwrap().name(), "sha512");
     assert_eq!(verity.salt.as_ref().unwrap().to_string(), "00ff");
     assert_eq!(verity.hash_type, Some(veritysetup::HashType::ChromeOs));
+    assert_eq!(verity.fec.unwrap().get(), 24);
+    for none in ["", "0", "00"] {
+        let set = read_all(&[data, &format!("{hash}; VerityFEC={none}")]).unwrap();
+        assert_eq!(set.definitions[1].verity.fec, None, "{none}");
+    }
     let reset = format!("{hash}; VerityHashAlgorithm=; VeritySalt=; VerityHashType=");
     let set = read_all(&[data, &reset]).unwrap();
     let verity = &set.definitions[1].verity;
@@ -83,6 +88,24 @@ fn what_is_refused() {
         (
             "Verity=data; VerityMatchKey=r; VerityHashAlgorithm=sha512",
             "VerityHashAlgorithm= needs Verity=hash",
+        ),
+        ("VerityFEC=2", "VerityFEC= needs Verity=hash"),
+        (
+            "Verity=data; VerityMatchKey=r; VerityFEC=2",
+            "VerityFEC= needs Verity=hash",
+        ),
+        ("VerityFEC=1", "write 2 to 24"),
+        ("VerityFEC=25", "write 2 to 24"),
+        ("VerityFEC=-2", "is refused"),
+        ("VerityFEC=yes", "is refused"),
+        ("VerityFEC=18446744073709551616", "is refused"),
+        (
+            "Verity=hash; VerityMatchKey=r; VerityFEC=2; VerityDataBlockSizeBytes=4096; VerityHashBlockSizeBytes=1024",
+            "VerityHashBlockSizeBytes= of one size",
+        ),
+        (
+            "Verity=hash; VerityMatchKey=r; VerityFEC=2; CopyBlocks=/x",
+            "VerityFEC= and CopyBlocks= cannot be combined",
         ),
         ("VerityHashAlgorithm=sha1", "need 32 bytes of root hash"),
         ("VerityHashAlgorithm=md4", "write sha256"),

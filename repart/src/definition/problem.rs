@@ -196,6 +196,9 @@ pub enum Reason {
     /// No salt.
     #[error("write at most 256 bytes as hex digits, or - for no salt")]
     Salt,
+    /// No number of parity bytes.
+    #[error("write 2 to 24 parity bytes in 255, or 0 for no parity")]
+    Roots,
     /// The value is empty.
     #[error("the value is empty")]
     Empty,

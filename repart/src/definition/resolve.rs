@@ -9,7 +9,7 @@ use super::assign::Draft;
 use super::read::Settings;
 use super::{
     Combination, Definition, Diagnostic, Encrypt, Format, Key, Minimize, Position, Problem,
-    Refusal, VerityMode, existing,
+    Refusal, VerityMode, existing, tree_keys,
 };
 
 /// Fills in what is implied and refuses what does not go together.
@@ -219,19 +219,7 @@ impl Draft {
     fn check_verity(&self) -> Result<(), Refusal> {
         let definition = &self.definition;
         let mode = definition.verity.mode;
-        let tree_keys = [
-            (
-                Key::VerityHashAlgorithm,
-                definition.verity.algorithm.is_some(),
-            ),
-            (Key::VeritySalt, definition.verity.salt.is_some()),
-            (Key::VerityHashType, definition.verity.hash_type.is_some()),
-        ];
-        if let Some((key, _)) = tree_keys.into_iter().find(|(_, is_set)| *is_set)
-            && mode != VerityMode::Hash
-        {
-            return Err(needs(key, "Verity=hash"));
-        }
+        tree_keys::check(definition)?;
         match (mode, &definition.verity.match_key) {
             (VerityMode::Off, Some(_)) => return Err(needs(Key::VerityMatchKey, "Verity=")),
             (VerityMode::Off | VerityMode::Data, None) if mode == VerityMode::Off => return Ok(()),
@@ -344,7 +332,7 @@ impl Draft {
     }
 }
 
-fn needs(key: Key, needs: &'static str) -> Refusal {
+pub(super) fn needs(key: Key, needs: &'static str) -> Refusal {
     (key, Combination::Needs { key, needs })
 }
 

@@ -3,6 +3,7 @@
 use image_specs::conf::{self, Words, absolute_path, fields};
 use image_specs::units::Bytes;
 
+use veritysetup::fec::Roots;
 use veritysetup::{HashAlgorithm, HashType, Salt};
 
 use super::read::Settings;
@@ -121,6 +122,17 @@ pub(super) fn hash_type(value: &str) -> Result<Option<HashType>, Reason> {
         "0" => Ok(Some(HashType::ChromeOs)),
         "1" => Ok(Some(HashType::Normal)),
         _ => Err(Reason::Choice("0 (as Chrome OS had it) and 1")),
+    }
+}
+
+/// Parity bytes in a code word, or none.
+pub(super) fn roots(value: &str) -> Result<Option<Roots>, Reason> {
+    match value {
+        "" => Ok(None),
+        text => match conf::unsigned(text, u64::MAX)? {
+            0 => Ok(None),
+            count => Ok(Some(Roots::new(count).map_err(|_| Reason::Roots)?)),
+        },
     }
 }
 

@@ -7,7 +7,7 @@ use image_specs::identity::Seed;
 
 use super::error::PlanError;
 use super::layout::{Area, Entry, Layout, Wanted, effective_grain};
-use super::size::hash_tree_size;
+use super::size::hash_size;
 use super::{Options, PlannedTable, VeritySiblings};
 use crate::definition::{Definition, DefinitionSet, VerityMode};
 use crate::survey::{FoundPartition, Survey};
@@ -132,14 +132,7 @@ impl<'a> Layout<'a> {
             let Some(most) = data.and_then(|data| data.definition.size_max) else {
                 continue;
             };
-            let block = |set: Option<u32>| set.map_or(hash.fs_sector, u64::from);
-            let verity = &hash.definition.verity;
-            let needed = hash_tree_size(
-                most.get(),
-                block(verity.data_block_size),
-                block(verity.hash_block_size),
-                verity.algorithm.unwrap_or_default(),
-            );
+            let needed = hash_size(most.get(), &hash.definition.verity, hash.fs_sector);
             if let Some(hash) = &mut self.entries[index].wanted {
                 hash.size_min = Some(needed);
             }

@@ -4,9 +4,10 @@ use image_specs::partition::{Designator, VerityRole};
 use image_specs::units::Bytes;
 
 use veritysetup::HashAlgorithm;
+use veritysetup::fec;
 
 use super::layout::{Entry, Layout, UNLIMITED, Wanted, limit};
-use crate::definition::{Encrypt, Format, VerityMode};
+use crate::definition::{Encrypt, Format, Verity, VerityMode};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -168,13 +169,21 @@ impl Layout<'_> {
     }
 }
 
+/// The bytes of a hash partition over at most `data` bytes: tree with superblock and, where that is
+/// wanted, parity with footer.
+pub(super) fn hash_size(data: u64, keys: &Verity, sector: u64) -> u64 {
+    let block = |set: Option<u32>| set.map_or(sector, u64::from);
+    let hash_block = block(keys.hash_block_size);
+    let algorithm = keys.algorithm.unwrap_or_default();
+    let tree = hash_tree_size(data, block(keys.data_block_size), hash_block, algorithm);
+    match keys.fec {
+        None => tree,
+        Some(roots) => fec::device_size_at_most(data, tree, hash_block, roots),
+    }
+}
+
 /// The bytes of a hash tree with its superblock over `data` bytes.
-pub(super) fn hash_tree_size(
-    data: u64,
-    data_block: u64,
-    hash_block: u64,
-    algorithm: HashAlgorithm,
-) -> u64 {
+fn hash_tree_size(data: u64, data_block: u64, hash_block: u64, algorithm: HashAlgorithm) -> u64 {
     let digest = u64::try_from(algorithm.digest_size()).unwrap_or(u64::MAX);
     let most = (hash_block / digest).checked_ilog2().unwrap_or(0);
     let per_block = (1 << most).max(2);

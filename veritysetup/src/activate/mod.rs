@@ -95,6 +95,17 @@ pub enum ActivateError {
     },
 }
 
+impl ActivateError {
+    /// Whether the kernel refuses what the table says, as it does with options that it does not know.
+    pub const fn is_refused_table(&self) -> bool {
+        match self {
+            Self::Signature { .. } => true,
+            Self::Kernel(error) => matches!(error.why, DmFailure::Table(_)),
+            _ => false,
+        }
+    }
+}
+
 /// Makes a device of this name.
 pub fn open(
     mapper: &DeviceMapper,

@@ -5,6 +5,7 @@ use blockdev::dm::Target;
 use blockdev::mapped::DeviceNumber;
 use image_specs::units::Bytes;
 
+use crate::fec::Area;
 use crate::levels::Levels;
 use crate::params::{Params, ParamsError, RootHash};
 
@@ -181,6 +182,16 @@ impl Strictness {
 }
 
 impl ErrorCorrection {
+    /// By parity behind the tree, on the device `hash`.
+    pub fn of_area(area: &Area, hash: DeviceNumber) -> Self {
+        Self {
+            device: hash,
+            offset: area.offset(),
+            roots: area.layout().roots().get(),
+            hash_end: area.layout().hash_end(),
+        }
+    }
+
     fn words(&self, params: &Params, first_tree_block: u64) -> Result<[String; 8], ParamsError> {
         let block = params.hash_block.get();
         let too_large = || ParamsError::TooLarge(params.data_blocks);

@@ -83,6 +83,13 @@ impl Roots {
         self.0 as usize
     }
 
+    /// How many blocks of parity `protected` blocks have.
+    pub fn parity_blocks(self, protected: u64) -> u64 {
+        let message = u64::try_from(self.message()).unwrap_or(1);
+        let rounds = protected.div_ceil(message);
+        rounds.saturating_mul(self.get().into())
+    }
+
     /// Symbols of a code word that are no parity.
     pub(super) const fn message(self) -> usize {
         WORD - self.count()

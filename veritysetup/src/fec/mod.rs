@@ -6,6 +6,7 @@
 //! bounded. [`repair`] puts right what the tree shows to be wrong, and believes only what the tree then
 //! confirms. Formats: [`Layout`] for places, the module `code` for the code.
 
+mod area;
 mod code;
 mod decode;
 mod field;
@@ -16,6 +17,7 @@ mod repair;
 use std::io;
 use std::num::NonZeroUsize;
 
+pub use area::{Area, AreaError, device_size_at_most};
 pub use input::Place;
 pub use layout::{Layout, LayoutError, Roots};
 pub use repair::{Outcome, RepairError, Sources, repair};

@@ -18,12 +18,13 @@ use veritysetup::signature::Signature;
 use super::options::VerityArgs;
 use super::sources::{Source, cannot};
 use crate::exit::{Exit, Failure};
+use crate::ui::Ui;
 
 pub(super) fn open(
     args: &VerityArgs,
     (data_path, hash_path): (&OsStr, &OsStr),
     name: &OsStr,
-    root: Option<&OsString>,
+    (root, ui): (Option<&OsString>, &Ui),
 ) -> Result<Exit, Failure> {
     let (data_path, hash_path) = (Path::new(data_path), Path::new(hash_path));
     let name = dm_name(name)?;
@@ -38,22 +39,39 @@ pub(super) fn open(
     if !args.shared && data.is_device {
         alone(data_path)?;
     }
+    let found = args.found_parity(&params, &hash, hash_path);
+    let found = found.unwrap_or_else(|failure| {
+        // Nobody asked for it, and the tree alone says what is right.
+        ui.note(&format!("warning: {failure}"));
+        None
+    });
     let below = Below::new(args, &params, (&data, data_path), (&hash, hash_path))?;
     let signature = args.root_hash_signature.as_deref().map(signature);
     let signature = signature.transpose()?;
-    let request = Request {
+    let mut request = Request {
         table: VerityTable {
             params: &params,
             root: &root,
             data: below.data.1,
             hash: below.hash.1,
             strictness: strictness(args),
-            correction: below.parity.as_ref().map(|(_, correction)| *correction),
+            correction: match &found {
+                Some(area) => Some(ErrorCorrection::of_area(area, below.hash.1)),
+                None => below.parity.as_ref().map(|(_, correction)| *correction),
+            },
         },
         signature: signature.as_ref(),
         lifetime: Lifetime::UntilRemoved,
     };
-    let active = activate::open(&mapper, &name, &request).map_err(|error| match error {
+    let mut opened = activate::open(&mapper, &name, &request);
+    if found.is_some() && opened.as_ref().is_err_and(ActivateError::is_refused_table) {
+        request.table.correction = None;
+        opened = activate::open(&mapper, &name, &request);
+        if opened.is_ok() {
+            ui.note("note: the kernel does not take the parity behind the tree; opened without");
+        }
+    }
+    let active = opened.map_err(|error| match error {
         ActivateError::Exists(_) => in_use(error.into()),
         other => other.into(),
     })?;

@@ -56,6 +56,7 @@ pub(super) fn run(args: &VerityArgs, paths: (&OsStr, &OsStr), ui: &Ui) -> Result
         parity_with_tree: parity
             .as_ref()
             .is_some_and(|(parity, _)| parity.is_same(&hash)),
+        parity_offset: args.fec_offset,
     };
     if args.no_superblock && args.uuid.is_some() {
         ui.note("warning: the UUID is not stored: there is no superblock");
@@ -65,7 +66,7 @@ pub(super) fn run(args: &VerityArgs, paths: (&OsStr, &OsStr), ui: &Ui) -> Result
             "warning: a kernel with pages of {PAGE} bytes cannot open this: its blocks are larger"
         ));
     }
-    ui.print(&header.text(args)?)?;
+    ui.print(&header.text()?)?;
     if let Some(path) = &args.root_hash_file {
         write_root(path, &root)?;
     }

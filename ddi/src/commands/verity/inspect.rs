@@ -5,12 +5,13 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use veritysetup::fec::{self, Layout, Outcome, Place, Sources};
+use veritysetup::fec::{self, Area, Layout, Outcome, Place, Sources};
 use veritysetup::io::WriteAt;
 use veritysetup::verify::VerifyError;
 use veritysetup::{Params, RootHash};
 
 use super::options::VerityArgs;
+use super::parity;
 use super::report::Header;
 use super::sources::Source;
 use crate::exit::{Exit, Failure};
@@ -66,7 +67,7 @@ pub(super) fn repair(
     root: Option<&OsString>,
     ui: &Ui,
 ) -> Result<Exit, Failure> {
-    let image = Image::open(args, paths, root, true)?;
+    let image = Image::open(args, paths, root, true)?.with_footer(args, Path::new(paths.1))?;
     let (mut data, mut hash) = (image.data.file.try_clone()?, image.hash.file.try_clone()?);
     let outcome = image.repair(&mut |place, bytes| match place {
         Place::Data(offset) => data.write_all_at(bytes, offset),
@@ -105,14 +106,23 @@ pub(super) fn dump(args: &VerityArgs, path: &OsStr, ui: &Ui) -> Result<Exit, Fai
         .as_ref()
         .map(|parity| args.layout(&params, &hash, parity));
     let layout = layout.transpose()?;
+    let found = args.found_parity(&params, &hash, path);
+    let found = found.unwrap_or_else(|failure| {
+        // What the superblock says is true all the same.
+        ui.note(&format!("warning: {failure}"));
+        None
+    });
     let header = Header {
         path,
         params: &params,
         root: None,
-        parity: layout.as_ref(),
-        parity_with_tree: parity.is_some_and(|parity| parity.is_same(&hash)),
+        parity: layout.as_ref().or(found.as_ref().map(Area::layout)),
+        parity_with_tree: found.is_some() || parity.is_some_and(|parity| parity.is_same(&hash)),
+        parity_offset: found
+            .as_ref()
+            .map_or(args.fec_offset, |area| area.offset().get()),
     };
-    ui.print(&header.text(args)?)?;
+    ui.print(&header.text()?)?;
     Ok(Exit::Ok)
 }
 
@@ -162,14 +172,24 @@ impl Image {
         })
     }
 
+    /// With the parity behind the tree, where no other is named. `verify` does without: its answer must
+    /// not depend on who made the image.
+    fn with_footer(mut self, args: &VerityArgs, path: &Path) -> Result<Self, Failure> {
+        if self.parity.is_none() {
+            let found = args.found_parity(&self.params, &self.hash, path)?;
+            let area = found.ok_or_else(|| parity::missing(path))?;
+            self.parity = Some((Source::open(path, true)?, area.layout().clone()));
+            self.offset = area.offset().get();
+        }
+        Ok(self)
+    }
+
     fn repair(
         &self,
         write: &mut dyn FnMut(Place, &[u8]) -> io::Result<()>,
     ) -> Result<Outcome, Failure> {
         let Some((parity, layout)) = &self.parity else {
-            return Err(Failure::message(
-                "repair needs parity: name it with --fec-device=.",
-            ));
+            return Err(Failure::message("there is no parity to repair by"));
         };
         let sources = Sources {
             params: &self.params,

@@ -4,6 +4,7 @@ mod device;
 mod format;
 mod inspect;
 mod options;
+mod parity;
 mod report;
 mod sources;
 mod status;
@@ -61,10 +62,10 @@ impl VerityArgs {
                 inspect::repair(self, (data, hash), root.first(), ui)
             }
             (Action::Open, [data, name, hash, root @ ..]) if root.len() < 2 => {
-                device::open(self, (data, hash), name, root.first())
+                device::open(self, (data, hash), name, (root.first(), ui))
             }
             (Action::Create, [name, data, hash, root @ ..]) if root.len() < 2 => {
-                device::open(self, (data, hash), name, root.first())
+                device::open(self, (data, hash), name, (root.first(), ui))
             }
             (Action::Close, [name]) => device::close(self, name),
             (Action::Status, [name]) => status::run(name, ui),

@@ -246,18 +246,16 @@ impl VerityArgs {
             let text = format!("Option {one} and {other} cannot be used together.");
             return Err(Failure::message(text));
         }
-        self.check_pairs(action)
+        self.check_pairs()
     }
 
-    fn check_pairs(&self, action: Action) -> Result<(), Failure> {
+    fn check_pairs(&self) -> Result<(), Failure> {
         let strict = self.restart_on_corruption || self.panic_on_corruption;
         let wrong = if self.error_as_corruption && !strict {
             "Option --error-as-corruption must be used with --panic-on-corruption or \
              --restart-on-corruption."
         } else if self.deferred && self.cancel_deferred {
             "Options --cancel-deferred and --deferred cannot be used at the same time."
-        } else if action == Action::Repair && self.fec_device.is_none() {
-            "repair needs parity: name it with --fec-device=."
         } else {
             return Ok(());
         };

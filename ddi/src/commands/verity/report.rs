@@ -5,7 +5,6 @@ use std::path::Path;
 use veritysetup::fec::Layout;
 use veritysetup::{Levels, Params, RootHash};
 
-use super::options::VerityArgs;
 use crate::exit::{Exit, Failure};
 
 /// What is known of a tree.
@@ -16,10 +15,12 @@ pub(super) struct Header<'a> {
     pub(super) parity: Option<&'a Layout>,
     /// Whether parity lies on the hash device.
     pub(super) parity_with_tree: bool,
+    /// Where the parity begins.
+    pub(super) parity_offset: u64,
 }
 
 impl Header<'_> {
-    pub(super) fn text(&self, args: &VerityArgs) -> Result<String, Failure> {
+    pub(super) fn text(&self) -> Result<String, Failure> {
         let params = self.params;
         let levels = Levels::new(params)?;
         let size = levels.hash_size().get();
@@ -44,11 +45,11 @@ impl Header<'_> {
             text += &left("Root hash:", &root.to_string());
         }
         let parity = self.parity.map(|layout| layout.size().get());
-        if args.hash_offset == 0 {
+        if params.hash_offset.is_zero() {
             let behind = parity.filter(|_| self.parity_with_tree).unwrap_or(0);
             text += &line("Hash device size:", &bytes(size + behind));
         }
-        if let Some(size) = parity.filter(|_| args.fec_offset == 0) {
+        if let Some(size) = parity.filter(|_| self.parity_offset == 0) {
             text += &line("FEC device size:", &bytes(size));
         }
         Ok(text)

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use blockdev::loopdev::LoopReference;
 use blockdev::tool::Tool;
 use blockdev::{BlockDevice, FileDevice};
-use dissect::activate::{self, ActivateOptions, Activated, AttachOptions};
+use dissect::activate::{self, ActivateOptions, Activated, AttachOptions, FoundParity};
 use dissect::mount::{self as mounting, MountOptions, Tools, Tree};
 use dissect::{Dissected, Image, Options};
 use image_specs::units::Bytes;
@@ -92,6 +92,25 @@ fn into_memory(path: &Path) -> Result<File, Failure> {
     copy.set_size(size)?;
     copy.copy_from(image.file(), 0, Bytes::ZERO, size)?;
     Ok(file)
+}
+
+/// Says where parity behind the hash tree is of no use.
+fn mention_parity(found: &FoundParity, ui: &Ui) {
+    match found {
+        FoundParity::Unsupported => ui.note(
+            "note: the kernel does not take the parity behind the hash tree, so it repairs nothing",
+        ),
+        FoundParity::Unusable(error) => {
+            let mut causes = vec![error.to_string()];
+            let source = std::error::Error::source(error);
+            causes.extend(source.map(ToString::to_string));
+            let said = causes.join(": ");
+            ui.note(&format!(
+                "warning: {said}; data are checked, and not repaired"
+            ));
+        }
+        _ => {}
+    }
 }
 
 impl Source {
@@ -172,6 +191,7 @@ impl Source {
         let keys = args.unlocking.all(ui)?;
         let activated = activate::activate(&self.image, &mut dissected, &activate, &keys);
         let activated = activated.map_err(keys::explained)?;
+        mention_parity(activated.found_parity(), ui);
         options.read_only |= activated.attached().is_read_only();
         let plan = mounting::plan(&dissected, &options)?;
         let fsck = Tool::Fsck.require(&surroundings::search_path()).ok();
