@@ -29,6 +29,12 @@ pub trait BlockDevice: Debug + Send + Sync {
     /// Makes the range read as zeros, as holes where the device has them.
     fn zero(&mut self, extent: Extent) -> Result<(), DeviceError>;
 
+    /// Makes the range read as zeros where that takes no longer for a large range than for a small one;
+    /// `false` where it would, and then nothing was done.
+    fn clear(&mut self, extent: Extent) -> Result<bool, DeviceError> {
+        self.zero(extent).map(|()| true)
+    }
+
     /// Tells the device that the range's data is no longer needed. What it reads as afterwards is
     /// not defined. Does nothing where the device knows no such thing.
     fn discard(&mut self, extent: Extent) -> Result<(), DeviceError>;

@@ -334,6 +334,14 @@ impl BlockDevice for FileDevice {
         self.write_zeros(extent)
     }
 
+    fn clear(&mut self, extent: Extent) -> Result<bool, DeviceError> {
+        self.check_range("zero", extent.start, extent.size.get())?;
+        if !self.block {
+            return self.zero(extent).map(|()| true);
+        }
+        Ok(extent.size.is_zero() || self.fallocate(FallocateFlags::PUNCH_HOLE, extent)?)
+    }
+
     fn discard(&mut self, extent: Extent) -> Result<(), DeviceError> {
         self.check_range("discard", extent.start, extent.size.get())?;
         if extent.size.is_zero() {

@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod backing;
+pub mod candidates;
 pub mod clog;
 pub mod copy;
 pub mod create;

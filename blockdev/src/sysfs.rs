@@ -138,6 +138,12 @@ impl Block {
         Ok(found.into_iter().map(|(_, block)| block).collect())
     }
 
+    /// What it is attached by.
+    pub fn subsystem(&self) -> Option<String> {
+        let bus = fs::read_link(self.0.join("device/subsystem")).ok()?;
+        Some(bus.file_name()?.to_string_lossy().into_owned())
+    }
+
     /// Whether the kernel refuses to write to it.
     pub fn is_read_only(&self) -> bool {
         read(&self.0.join("ro")).is_ok_and(|text| text.trim() == "1")
@@ -170,6 +176,14 @@ impl Block {
     pub fn made_of(&self) -> Result<Vec<Self>, SysfsError> {
         match self.has("slaves") {
             true => blocks(&self.0.join("slaves")),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    /// The block devices that are made of it.
+    pub fn holders(&self) -> Result<Vec<Self>, SysfsError> {
+        match self.has("holders") {
+            true => blocks(&self.0.join("holders")),
             false => Ok(Vec::new()),
         }
     }

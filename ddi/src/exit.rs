@@ -18,6 +18,8 @@ pub(crate) enum Exit {
     NoDevice,
     /// The device is in use, or there already (veritysetup: 5).
     InUse,
+    /// No disk is known that could be meant (repart).
+    NoDisk,
     /// The device has no partition table, or one that is not GPT (repart).
     NoLabel,
     /// A command that was run for the user has ended with this.
@@ -32,6 +34,7 @@ impl Exit {
             Self::Refused => 2,
             Self::NoDevice => 4,
             Self::InUse => 5,
+            Self::NoDisk => 76,
             Self::NoLabel => 77,
             Self::Command(code) => code,
         }

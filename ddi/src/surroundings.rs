@@ -2,11 +2,13 @@
 //! else; libraries get values.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use blockdev::tool::SearchPath;
 use image_specs::arch::Architecture;
+use image_specs::conf::boolean;
+use image_specs::units::Bytes;
 use repart::build::job::Environment;
 
 use crate::exit::Failure;
@@ -35,6 +37,20 @@ pub(crate) fn variables() -> BTreeMap<String, String> {
         Some((name.into_string().ok()?, value.into_string().ok()?))
     };
     std::env::vars_os().filter_map(text).collect()
+}
+
+/// Whether this is an initrd: as `SYSTEMD_IN_INITRD` says, or by its release file.
+pub(crate) fn in_initrd() -> bool {
+    let asked = std::env::var("SYSTEMD_IN_INITRD");
+    let asked = asked.ok().and_then(|word| boolean(&word).ok());
+    asked.unwrap_or_else(|| Path::new("/etc/initrd-release").exists())
+}
+
+/// How much a key may cost: what the machine has.
+pub(crate) fn memory() -> Bytes {
+    let info = rustix::system::sysinfo();
+    let unit = u64::from(info.mem_unit.max(1));
+    Bytes::new(info.totalram.saturating_mul(unit))
 }
 
 /// The architecture of this machine.

@@ -16,7 +16,6 @@ use dissect::gpt_auto::{self, Disk, Names, Plan, survey};
 use dissect::{
     DissectError, Dissected, OpenError, Options, ProbeError, Rules, VarCheck, VeritySettings,
 };
-use image_specs::conf::boolean;
 use image_specs::guid;
 use image_specs::partition::Designator;
 use image_specs::policy::ImagePolicy;
@@ -62,7 +61,7 @@ impl Run for GptAutoArgs {
         if is_container() && settings.device.is_none() {
             return Ok(Exit::Ok);
         }
-        let facts = survey::facts(Path::new("/"), in_initrd());
+        let facts = survey::facts(Path::new("/"), surroundings::in_initrd());
         let on_host = !facts.initrd && settings.enabled(false);
         let disk = match on_host {
             true => disk(&settings)?,
@@ -119,12 +118,6 @@ fn command_line() -> Result<String, Failure> {
     fs::read_to_string("/proc/cmdline").map_err(|error| {
         Failure::message(format!("cannot read the kernel's command line: {error}"))
     })
-}
-
-fn in_initrd() -> bool {
-    let asked = std::env::var("SYSTEMD_IN_INITRD");
-    let asked = asked.ok().and_then(|word| boolean(&word).ok());
-    asked.unwrap_or_else(|| Path::new("/etc/initrd-release").exists())
 }
 
 fn pins() -> Result<Pins, Failure> {

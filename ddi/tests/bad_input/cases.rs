@@ -289,7 +289,7 @@ pub(crate) const ARGUMENTS: &[(&str, i32, &str)] = &[
     (
         "--size=auto --empty=create",
         1,
-        "error: operating on the disk of the running system is not supported yet\nhint: name an image file, or \"-\" to learn the minimal size",
+        "error: --empty=create makes a new image, which needs a name; give its path",
     ),
     (
         "--empty=create new.raw",
@@ -533,9 +533,14 @@ pub(crate) const ARGUMENTS: &[(&str, i32, &str)] = &[
         "error: unexpected argument 'two.raw' found…",
     ),
     (
-        "--split=yes",
+        "--split=yes -",
         1,
-        "error: operating on the disk of the running system is not supported yet\nhint: name an image file, or \"-\" to learn the minimal size",
+        "error: --split= needs an image to split",
+    ),
+    (
+        "--root=/proc",
+        76,
+        "error: the file system of /proc is on no disk, or on several\nhint: name the disk or image file to work on; --list-devices shows those that there are",
     ),
     (
         "--empty=create --size=auto --append-fstab=auto new.raw",
@@ -566,11 +571,6 @@ pub(crate) const ARGUMENTS: &[(&str, i32, &str)] = &[
         "--empty=create --size=auto --image=gpt.raw new.raw",
         1,
         "error: --image= is not supported yet\nhint: leave the option out, or use systemd-repart for this run",
-    ),
-    (
-        "--empty=create --size=auto --offline=no new.raw",
-        1,
-        "error: --offline=no is not supported yet\nhint: leave the option out, or use systemd-repart for this run",
     ),
     (
         "--empty=create --size=auto --private-key=one.key new.raw",

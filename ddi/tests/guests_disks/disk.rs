@@ -93,7 +93,7 @@ impl Disk {
 pub(crate) fn repart_on(target: &Path, definitions: &Path) -> Command {
     let mut command = repart();
     command
-        .args(["--dry-run=no", "--pretty=no", SEED])
+        .args(["--dry-run=no", SEED])
         .arg(format!("--definitions={}", definitions.display()))
         .arg(target);
     command

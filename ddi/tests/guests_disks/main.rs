@@ -4,15 +4,19 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod disk;
+mod growing;
+mod system;
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use testimages::guest::SCRATCH;
+use testimages::guest::{Guest, SCRATCH};
 
 use common::{fails, run};
 use disk::{Disk, definitions, mount, repart_on, umount};
+use system::the_disk_of_a_system_is_found;
 
 const ROOT: &str = "Type=root\nFormat=ext4\nSizeMinBytes=48M\nSizeMaxBytes=48M\n";
 const HOME: &str = "Type=home\nFormat=ext4\nSizeMinBytes=48M\n";
@@ -21,12 +25,22 @@ const SRV: &str = "Type=srv\nSizeMinBytes=8M\nSizeMaxBytes=8M\n";
 
 #[test]
 fn disks_are_changed_while_they_are_used() {
-    testimages::in_guest!(Uml);
+    testimages::in_guest!(Guest::Uml.limit(Duration::from_secs(300)));
     let folder = Path::new(SCRATCH);
     what_is_mounted_grows_in_place(folder);
     what_a_killed_run_has_left_is_told(folder);
     sectors_are_those_of_the_device(folder);
     what_cannot_be_changed_is_refused(folder);
+    the_disk_of_a_system_is_found(folder);
+}
+
+#[test]
+fn what_is_on_disks_grows_and_old_disks_are_written_over() {
+    testimages::in_guest!(Guest::Uml.limit(Duration::from_secs(300)));
+    let folder = Path::new(SCRATCH);
+    growing::encrypted_volumes_grow_with_what_is_in_them(folder);
+    growing::large_disks_take_no_longer(folder);
+    growing::contents_bring_the_zeros_that_they_need(folder);
 }
 
 fn what_is_mounted_grows_in_place(folder: &Path) {
@@ -47,7 +61,11 @@ fn what_is_mounted_grows_in_place(folder: &Path) {
     disk.grow(320);
     let before = disk.known();
     let second = definitions(folder, "second.d", &[ROOT, HOME, VAR]);
-    run(&mut disk.repart(&second));
+    let said = disk.repart(&second).output().unwrap();
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    for step in ["telling the kernel that partition 3 is at", "s  in all"] {
+        assert!(said.contains(step), "{said}");
+    }
     let after = disk.known();
     assert_eq!(after, disk.named(512));
     assert_eq!((after.len(), before[0]), (3, after[0]));
@@ -62,7 +80,8 @@ fn what_is_mounted_grows_in_place(folder: &Path) {
 
     let bytes = disk.digest();
     let said = repart_on(Path::new(&disk.node), &second).output().unwrap();
-    assert!(String::from_utf8_lossy(&said.stderr).contains("No changes."));
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert_eq!(said, "No changes. There is nothing to do.\n");
     assert_eq!(disk.digest(), bytes);
     disk.detach();
 }

@@ -24,9 +24,6 @@ const CHECKED: [&str; 5] = ["btrfs", "ext4", "f2fs", "vfat", "xfs"];
 /// Where checkers lie.
 const PROGRAMS: [&str; 4] = ["usr/sbin", "usr/bin", "sbin", "bin"];
 
-/// More devices than this are not stacked on each other.
-const MAX_LAYERS: usize = 32;
-
 /// What can be seen below `root`, which is `/` but in tests.
 ///
 /// What is not there counts as not so, as everywhere in early boot.
@@ -70,21 +67,7 @@ pub fn loader_partition(variable: &[u8]) -> Option<Uuid> {
 /// The disk that the root file system is on, or else that of `/usr`; `None` where it is on none, or
 /// on several.
 pub fn root_disk(sysfs: &Sysfs) -> io::Result<Option<Block>> {
-    for place in ["/", "/usr"] {
-        let Some(number) = backing::device(&File::open(place)?)? else {
-            continue;
-        };
-        let mut device = sysfs.block(number).map_err(io::Error::other)?;
-        for _ in 0..MAX_LAYERS {
-            let mut below = device.made_of().map_err(io::Error::other)?.into_iter();
-            match (below.next(), below.next()) {
-                (None, _) => return Ok(Some(device.disk().unwrap_or(device))),
-                (Some(only), None) => device = only,
-                (Some(_), Some(_)) => break,
-            }
-        }
-    }
-    Ok(None)
+    backing::disk_of_system(Path::new("/"), sysfs)
 }
 
 fn places(root: &Path) -> BTreeMap<&'static str, Place> {

@@ -13,7 +13,7 @@ use image_specs::magic::Found;
 use image_specs::units::{Bytes, Extent};
 use veritysetup::{HashAlgorithm, RootHash};
 
-use super::encrypt::{self, EncryptError};
+use super::encrypt::EncryptError;
 use super::fill::Filling;
 use super::hash_tree::{self, HashTreeError};
 use super::job::Job;
@@ -22,8 +22,8 @@ use super::sources::BlockSource;
 use super::stage::{Staged, StagedContent};
 use super::steps::Step;
 use super::table::{self, TableError};
-use crate::definition::{Definition, Encrypt, VerityMode};
-use crate::plan::{Plan, PlannedPartition};
+use crate::definition::{Definition, VerityMode};
+use crate::plan::{Fate, Plan, PlannedPartition};
 use crate::populate::PopulateError;
 
 /// A plan that was carried out, with what was only known on the way.
@@ -65,6 +65,8 @@ pub struct Materials<'a> {
     pub trees: &'a BTreeMap<usize, Tree>,
     /// The table that was found.
     pub old: Option<&'a Table>,
+    /// The target is a block device.
+    pub on_disk: bool,
 }
 
 /// A step that failed: which partition, and why.
@@ -126,6 +128,7 @@ pub fn apply(
         materials,
         device,
         applied: Applied::nothing(plan),
+        unzeroed: Vec::new(),
     };
     for step in steps {
         let doing = run.describe(step);
@@ -141,6 +144,8 @@ struct Run<'a> {
     materials: &'a Materials<'a>,
     device: &'a mut dyn BlockDevice,
     applied: Applied,
+    /// What could not be cleared quickly.
+    unzeroed: Vec<Extent>,
 }
 
 impl<'a> Run<'a> {
@@ -154,7 +159,7 @@ impl<'a> Run<'a> {
                 signatures::wipe(self.device, disk, &chosen)?;
                 Ok(())
             }
-            Step::Zero(extent) => Ok(self.device.zero(*extent)?),
+            Step::Zero(extent) => self.clear(*extent),
             Step::Blocks(index) | Step::FileSystem(index) => self.fill(*index),
             Step::HashTree { data, hash } => self.hash_tree(*data, *hash),
             Step::Signature { hash, signature } => self.sign(*hash, *signature),
@@ -168,6 +173,39 @@ impl<'a> Run<'a> {
         }
     }
 
+    fn clear(&mut self, extent: Extent) -> Result<(), StepError> {
+        // Of a block device it gives up what lies there, as discarding does.
+        if (self.job.discard || !self.materials.on_disk) && self.device.clear(extent)? {
+            return Ok(());
+        }
+        if self.job.discard {
+            self.device.discard(extent)?;
+        }
+        self.unzeroed.push(extent);
+        // They are looked for where the partitions will be; a later one clears its own place.
+        let new = self.applied.plan.partitions.iter();
+        let new = new.filter(|partition| partition.fate == Fate::Create);
+        for place in new.map(PlannedPartition::extent) {
+            if meet(place, extent) {
+                signatures::wipe(self.device, place, &|_| true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the range may hold anything but zeros.
+    fn is_unzeroed(&self, extent: Extent) -> bool {
+        self.unzeroed.iter().any(|other| meet(*other, extent))
+    }
+
+    /// For what is written whole, and is small.
+    fn make_zero(&mut self, extent: Extent) -> Result<(), StepError> {
+        match self.is_unzeroed(extent) {
+            true => Ok(self.device.zero(extent)?),
+            false => Ok(()),
+        }
+    }
+
     fn fill(&mut self, index: usize) -> Result<(), StepError> {
         let (at, definition) = self.definition(index)?;
         let filling = Filling {
@@ -177,11 +215,19 @@ impl<'a> Run<'a> {
             definition,
             partition: self.partition(index).clone(),
         };
-        if definition.encryption.mode == Encrypt::Off {
-            filling.write(self.device, filling.partition.extent())?;
-            return Ok(());
+        let extent = filling.partition.extent();
+        let hashed = filling.partition.verity.data.is_some();
+        if hashed {
+            // All of it is hashed, and the same contents are to give the same hash.
+            self.make_zero(extent)?;
         }
-        let done = encrypt::write(&filling, &self.job.keys, self.device)?;
+        let done = match !hashed && self.is_unzeroed(extent) {
+            true => filling.write_over_old(self.device)?,
+            false => filling.write_all(self.device)?,
+        };
+        let Some(done) = done else {
+            return Ok(());
+        };
         self.applied.key_hashes.insert(index, done.key_hash);
         self.applied.notices.extend(done.notice);
         Ok(())
@@ -206,6 +252,7 @@ impl<'a> Run<'a> {
         )
         .map_err(HashTreeError::from)?;
         let extent = self.partition(hash).extent();
+        self.make_zero(extent)?;
         let tree = hash_tree::HashTree {
             params: &params,
             parity: definition.verity.fec,
@@ -256,6 +303,7 @@ impl<'a> Run<'a> {
         };
         let extent = self.partition(signature).extent();
         let text = self.job.signing.text(&root, extent.size.get())?;
+        self.make_zero(extent)?;
         self.device.write_all_at(&text, extent.start)?;
         self.settle(hash, root);
         Ok(())
@@ -364,6 +412,11 @@ impl<'a> Run<'a> {
             Step::Tell(change) => format!("telling the kernel that {change}"),
         }
     }
+}
+
+fn meet(one: Extent, other: Extent) -> bool {
+    let ends = one.end().zip(other.end());
+    ends.is_none_or(|(end, its)| other.start < end && one.start < its)
 }
 
 /// Whether a definition's content comes from elsewhere than its own keys.

@@ -6,12 +6,15 @@ use blockdev::{BlockDevice, DeviceError};
 use image_specs::units::{Bytes, Extent};
 
 use super::apply::{Materials, StepError};
+use super::encrypt::{self, EncryptError, Encrypted};
 use super::job::Job;
 use super::sources::BlockSource;
 use super::stage::StagedContent;
-use crate::definition::Definition;
+use super::unzeroed::Unzeroed;
+use crate::definition::{Definition, Encrypt};
 use crate::plan::PlannedPartition;
 use crate::populate;
+use crate::ranges::Ranges;
 
 /// One partition, and what its contents are made of.
 #[derive(Debug)]
@@ -25,6 +28,44 @@ pub(super) struct Filling<'a> {
 }
 
 impl Filling<'_> {
+    /// Writes the partition, which reads as zeros; says what is known of it if it is encrypted now.
+    pub(super) fn write_all(
+        &self,
+        device: &mut dyn BlockDevice,
+    ) -> Result<Option<Encrypted>, StepError> {
+        match self.definition.encryption.mode {
+            Encrypt::Off => self.write(device, self.partition.extent()).map(|_| None),
+            _ => encrypt::write(self, &self.job.keys, device).map(Some),
+        }
+    }
+
+    /// The same where the partition may still hold anything.
+    pub(super) fn write_over_old(
+        &self,
+        device: &mut dyn BlockDevice,
+    ) -> Result<Option<Encrypted>, StepError> {
+        let mut over = Unzeroed::new(device);
+        let extent = self.partition.extent();
+        if self.definition.encryption.mode != Encrypt::Off {
+            let done = encrypt::write(self, &self.job.keys, &mut over)?;
+            // What is left out behind the header is free.
+            let header = Extent::new(extent.start, luks::DATA_OFFSET.min(extent.size));
+            over.fill(header, &Ranges::default())?;
+            return Ok(Some(done));
+        }
+        let covered = self.write(&mut over, extent)?;
+        let free = match &self.definition.format {
+            Some(format) => populate::free::free(format, &mut over, extent, covered),
+            None => Ok(Ranges::default()),
+        };
+        let free = free.map_err(EncryptError::FreeSpace)?;
+        over.fill(
+            Extent::new(extent.start, Bytes::new(covered).min(extent.size)),
+            &free,
+        )?;
+        Ok(None)
+    }
+
     /// Writes the contents to `room` of `device`, which reads as zeros; gives how many bytes of it
     /// they cover.
     pub(super) fn write(

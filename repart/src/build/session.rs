@@ -134,6 +134,13 @@ impl<'a> Session<'a> {
         std::mem::take(&mut self.notices)
     }
 
+    /// The target, where that is a block device.
+    pub fn disk(&self) -> Option<PathBuf> {
+        let target = self.target.as_ref();
+        let target = target.filter(|target| target.is_block_device())?;
+        Some(target.path().to_owned())
+    }
+
     /// The target, where there is one.
     pub fn target(&self) -> Option<&Target> {
         self.target.as_ref()
@@ -270,6 +277,7 @@ impl<'a> Session<'a> {
             sources: &self.sources,
             trees: &self.trees,
             old: old.as_ref(),
+            on_disk: target.is_block_device(),
         };
         let applied = apply::apply(job, plan, &steps, &materials, target.device_mut(), watch)?;
         if split {

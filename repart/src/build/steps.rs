@@ -24,7 +24,8 @@ pub enum Step {
     Resize(Bytes),
     /// Clear the signatures of old file systems on the disk, but not those of partition tables.
     ClearSignatures,
-    /// Make the range read as zeros, so that no old signature shows in a new partition.
+    /// Make the range read as zeros, so that no old signature shows in a new partition. A disk that
+    /// takes long for that loses what is known as a signature; contents then bring their own zeros.
     Zero(Extent),
     /// Copy the staged file or the `CopyBlocks=` source into the partition.
     Blocks(usize),

@@ -10,7 +10,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use dissect::unlock::{Ask, Chip, Keys, Question, UnlockError};
 use image_specs::tpm2::{PcrSignatures, Pcrlock, pcrlock, signature};
-use image_specs::units::Bytes;
+
 use luks::Secret;
 use luks::key::{self, KeyFile};
 use luks::tpm2::Device;
@@ -18,6 +18,7 @@ use luks::tpm2::Device;
 use super::kernel::measuring;
 use crate::commands::tpm2_args::{self, PCRLOCK, PCRLOCK_FOLDERS};
 use crate::exit::Failure;
+use crate::surroundings;
 use crate::ui::Ui;
 use crate::ui::prompt::Terminal;
 
@@ -67,7 +68,7 @@ enum Plugged {
 impl Unlocking {
     /// What there is without asking anybody.
     pub(super) fn given(&self, ui: &Ui) -> Result<Keys, Failure> {
-        let mut keys = Keys::new(memory());
+        let mut keys = Keys::new(surroundings::memory());
         keys.key_file = match &self.key_file {
             None => None,
             Some(path) => Some(key_file(path, ui)?),
@@ -174,11 +175,4 @@ fn key_file(path: &Path, ui: &Ui) -> Result<Secret, Failure> {
         ));
     }
     Ok(read.secret)
-}
-
-/// How much a key may cost: what the machine has.
-fn memory() -> Bytes {
-    let info = rustix::system::sysinfo();
-    let unit = u64::from(info.mem_unit.max(1));
-    Bytes::new(info.totalram.saturating_mul(unit))
 }

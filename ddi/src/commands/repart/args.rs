@@ -7,6 +7,7 @@ use image_specs::arch::Architecture;
 use image_specs::conf::{boolean, size};
 
 use super::check::CheckArgs;
+use super::growing::Growing;
 use super::select::Choice;
 use crate::commands::tpm2_args::Tpm2Args;
 use crate::ui::Mode;
@@ -20,7 +21,8 @@ use crate::values::{seed, size_or_auto};
 /// it. Existing partitions are never moved, shrunk or deleted.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RepartArgs {
-    /// Block device or image file to operate on; "-" only computes the minimal size
+    /// Block device or image file to operate on [default: the disk with the root file system]; "-" only
+    /// computes the minimal size
     #[arg(value_name = "DEVICE")]
     pub(crate) device: Option<PathBuf>,
 
@@ -28,6 +30,8 @@ pub(crate) struct RepartArgs {
     pub(crate) choice: Choice,
     #[command(flatten)]
     pub(crate) operation: Operation,
+    #[command(flatten)]
+    pub(crate) growing: Growing,
     #[command(flatten)]
     pub(crate) output: Output,
     #[command(flatten)]
@@ -62,7 +66,7 @@ pub(crate) struct Operation {
     /// How to handle a device without partition table
     #[arg(long, value_name = "MODE", value_enum)]
     pub(crate) empty: Option<EmptyArg>,
-    /// Whether to build the image without loop devices [default: auto]
+    /// Whether to do without loop devices and mounts: ddi always does [default: auto]
     #[arg(long, value_name = "BOOL|auto", value_parser = Tristate::parse, action = ArgAction::Set)]
     pub(crate) offline: Option<Tristate>,
     /// Whether to discard the blocks of new partitions [default: yes]
@@ -163,7 +167,7 @@ pub(crate) struct Configuration {
     /// Read definitions from this directory instead of repart.d (can be repeated)
     #[arg(long, value_name = "DIR")]
     pub(crate) definitions: Vec<PathBuf>,
-    /// List block devices to operate on
+    /// List the disks that could be operated on, with their other names
     #[arg(long)]
     pub(crate) list_devices: bool,
 }

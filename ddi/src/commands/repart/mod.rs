@@ -2,12 +2,15 @@
 
 pub(crate) mod args;
 mod check;
+mod device;
+mod growing;
 mod keys;
 mod load;
 mod refusals;
 mod seed;
 mod select;
 pub(crate) mod sign;
+mod times;
 mod view;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +30,8 @@ use repart::plan::{Defer, EmptyMode, ExitClass, Options, Plan, SizeMode};
 use repart::report::Report;
 
 use self::args::{AppendArg, EmptyArg, RepartArgs};
+use self::growing::Grown;
+use self::times::Times;
 use super::tpm2_args;
 use crate::exit::{Exit, Failure};
 use crate::surroundings;
@@ -53,6 +58,10 @@ fn run(args: &RepartArgs, ui: &Ui) -> Result<Exit, Failure> {
         tpm2_args::list(ui)?;
         return Ok(Exit::Ok);
     }
+    if args.configuration.list_devices {
+        return device::list(ui);
+    }
+    let args = &device::resolved(args)?;
     refusals::check(args)?;
     let wanted = load::definitions(args, ui)?;
     for warning in &wanted.warnings {
@@ -115,29 +124,55 @@ impl Run<'_> {
         let beside = split || self.job.fstab.is_some() || self.job.crypttab.is_some();
         let tells = self.session.kernel_differs(&plan);
         if self.args.is_dry_run() || !(plan.changed || grows || beside || tells) {
-            self.ui.note(if plan.changed {
-                "Nothing was changed; run again with --dry-run=no to apply."
-            } else {
-                "No changes."
-            });
+            let exit = self.leave(&plan, tells)?;
             self.finish(&Applied::nothing(plan), false)?;
-            return Ok(Exit::Ok);
+            return Ok(exit);
         }
         if !plan.changed {
             self.ui.note("No changes.");
         }
+        let disk = self.session.disk();
         let progress = Progress::start(self.ui, "preparing".to_owned());
-        let applied = self
-            .session
-            .apply(plan, split, &mut |step| progress.step(step.to_owned()));
+        let mut times = Times::new();
+        let applied = self.session.apply(plan, split, &mut |step| {
+            times.begin(step);
+            progress.step(step.to_owned());
+        });
         drop(progress);
         self.notices();
         let applied = applied.map_err(failure)?;
+        let grown = self.grow(disk.as_deref(), &applied.plan, &mut times)?;
+        let quiet = self.ui.mode() != Mode::Text || self.args.output.pretty == Some(false);
+        if let Some(told) = times.told().filter(|_| !quiet) {
+            self.ui.note(&told);
+        }
         for notice in &applied.notices {
             self.ui.note(notice);
         }
         self.finish(&applied, split)?;
-        untold(&applied)
+        untold(&applied).map(|exit| grown.exit.unwrap_or(exit))
+    }
+
+    /// The table stays as it is.
+    fn leave(&self, plan: &Plan, tells: bool) -> Result<Exit, Failure> {
+        let dry = self.args.is_dry_run();
+        let disk = self.session.disk().filter(|_| !dry);
+        let grown = self.grow(disk.as_deref(), plan, &mut Times::new())?;
+        self.ui.note(match (plan.changed, tells, grown.anything) {
+            (true, ..) => "Nothing was changed; run again with --dry-run=no to apply.",
+            (false, true, _) => "No changes, but the kernel knows other partitions; run again with --dry-run=no to tell it.",
+            (false, false, true) => "No changes.",
+            (false, false, false) => "No changes. There is nothing to do.",
+        });
+        Ok(grown.exit.unwrap_or(Exit::Ok))
+    }
+
+    fn grow(&self, disk: Option<&Path>, plan: &Plan, times: &mut Times) -> Result<Grown, Failure> {
+        let asked = self.args.growing.grow_file_systems == Some(true);
+        match disk.filter(|_| asked) {
+            Some(disk) => growing::run(self.ui, disk, (self.job, plan), times),
+            None => Ok(Grown::default()),
+        }
     }
 
     fn minimal_size(&mut self, random: &mut Replay<'_>) -> Result<Exit, Failure> {

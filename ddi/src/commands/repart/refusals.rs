@@ -9,7 +9,6 @@ use repart::plan::{EmptyMode, SizeMode};
 
 use super::args::{DdiKind, RepartArgs};
 use crate::exit::Failure;
-use crate::values::Tristate;
 
 /// Refuses what cannot be served.
 pub(crate) fn check(args: &RepartArgs) -> Result<(), Failure> {
@@ -24,18 +23,12 @@ fn not_yet(args: &RepartArgs) -> Result<(), Failure> {
     let asked = [
         (configuration.image.is_some(), "--image="),
         (configuration.image_policy.is_some(), "--image-policy="),
-        (configuration.list_devices, "--list-devices"),
-        (args.operation.offline == Some(Tristate::No), "--offline=no"),
     ];
     if let Some((_, option)) = asked.into_iter().find(|(given, _)| *given) {
         return Err(Failure::message(format!("{option} is not supported yet"))
             .with_hint("leave the option out, or use systemd-repart for this run"));
     }
     match &args.device {
-        None => Err(Failure::message(
-            "operating on the disk of the running system is not supported yet",
-        )
-        .with_hint("name an image file, or \"-\" to learn the minimal size")),
         Some(device) if is_block_device(device) && args.size() != SizeMode::Keep => {
             let text = format!(
                 "--size= is for image files; {} is a block device, which has the size that it has",
@@ -43,7 +36,7 @@ fn not_yet(args: &RepartArgs) -> Result<(), Failure> {
             );
             Err(Failure::message(text))
         }
-        Some(_) => Ok(()),
+        _ => Ok(()),
     }
 }
 

@@ -6,13 +6,13 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use dissect::gpt_auto::cmdline;
-use image_specs::conf::boolean;
 use image_specs::tab::units::{Files, Item, Settings, Source};
 use image_specs::tab::{
     IntegrityOptions, OptionError, RootHashSource, Table, Unknown, VerityOptions, Volume,
 };
 
 use crate::exit::{Exit, Failure};
+use crate::surroundings;
 use crate::ui::Ui;
 use crate::verb::Run;
 
@@ -53,7 +53,8 @@ pub(crate) struct IntegrityGeneratorArgs {
 impl Run for VerityGeneratorArgs {
     fn run(&self, ui: &Ui) -> Result<Exit, Failure> {
         let words = cmdline::words(&command_line()?);
-        let settings = Settings::parse(words.iter().map(String::as_str), in_initrd())?;
+        let settings =
+            Settings::parse(words.iter().map(String::as_str), surroundings::in_initrd())?;
         if settings.is_off() {
             return Ok(Exit::Ok);
         }
@@ -169,10 +170,4 @@ fn command_line() -> Result<String, Failure> {
     fs::read_to_string("/proc/cmdline").map_err(|error| {
         Failure::message(format!("cannot read the kernel's command line: {error}"))
     })
-}
-
-fn in_initrd() -> bool {
-    let asked = std::env::var("SYSTEMD_IN_INITRD");
-    let asked = asked.ok().and_then(|word| boolean(&word).ok());
-    asked.unwrap_or_else(|| Path::new("/etc/initrd-release").exists())
 }

@@ -7,7 +7,8 @@ use filetree::WriteError;
 use super::Disk;
 use super::volume::Volume;
 
-/// The byte ranges that no file and no table of the file system has, in order.
+/// The byte ranges that no file and no table of the file system has, in order; and the parts of inode
+/// tables that the kernel is still to clear before it uses them.
 pub fn free(disk: &dyn Disk) -> Result<Vec<Range<u64>>, WriteError> {
     Volume::open(disk).map(|volume| volume.free())
 }
@@ -31,6 +32,8 @@ impl Volume {
                 }
             }
         }
+        free.extend(self.unused_inodes());
+        free.sort_unstable_by_key(|range| range.start);
         free
     }
 }

@@ -10,6 +10,7 @@ use super::{Disk, backend};
 
 const INODE_UNINIT: u16 = 1;
 const BLOCK_UNINIT: u16 = 2;
+const INODE_ZEROED: u16 = 4;
 
 const COMPATIBLE_KNOWN: u32 = 0x1 | 0x4 | 0x8 | 0x10 | 0x20 | 0x400 | 0x800 | 0x1000;
 const INCOMPATIBLE_KNOWN: u32 = 0x2 | 0x40 | 0x80 | 0x200 | 0x400 | 0x2000 | 0x4000;
@@ -210,6 +211,22 @@ impl Volume {
             let used = (0..size).map(|bit| is_set(&group.blocks, bit));
             (self.geometry.group_start(index), used)
         })
+    }
+
+    /// The parts of inode tables, in bytes, that hold no inode and of which the descriptors say that
+    /// they are not cleared yet.
+    pub(super) fn unused_inodes(&self) -> Vec<std::ops::Range<u64>> {
+        let geometry = &self.geometry;
+        let (block, size) = (geometry.block_size, super::length(geometry.inode_size));
+        let lazy = |group: &&Group| geometry.group_checksums && group.flags() & INODE_ZEROED == 0;
+        let unused = |group: &Group| {
+            let table = group.location(8).saturating_mul(block);
+            let place = |inodes: u32| table.saturating_add(u64::from(inodes).saturating_mul(size));
+            place(group.last_inode).next_multiple_of(block)..place(geometry.inodes_per_group)
+        };
+        let mut ranges: Vec<_> = self.groups.iter().filter(lazy).map(unused).collect();
+        ranges.retain(|range| !range.is_empty());
+        ranges
     }
 
     /// Writes bitmaps, descriptors and superblock.
