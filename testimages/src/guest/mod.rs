@@ -16,6 +16,7 @@
 //! A guest that hangs is killed after a limit, a kernel that panics ends at once; both fail with the
 //! console's text. No more guests run at once than there are processors.
 
+pub mod appliance;
 mod cpio;
 mod disk;
 mod efi_variables;

@@ -11,7 +11,7 @@ use super::secure_boot::Keys;
 use super::{Guest, Machine, disk, process, root, script, tpm};
 
 /// Modules that are there; the first ones are loaded, the others by the kernel when it needs them.
-const MODULES: &str = "virtio_pci virtio_blk loop dm-mod dm-verity dm-crypt dm-integrity dm-flakey \
+pub(super) const MODULES: &str = "virtio_pci virtio_blk loop dm-mod dm-verity dm-crypt dm-integrity dm-flakey \
     dm-log-writes dm-snapshot vfat nls_ascii nls_cp437 nls_utf8 squashfs erofs overlay isofs \
     btrfs xfs efivarfs cbc xts essiv sha256_generic sha512_generic algif_skcipher";
 
@@ -52,14 +52,14 @@ pub(super) fn run(machine: &Machine, command: &[&OsStr]) -> Outcome {
 }
 
 /// The unpacked kernel package.
-struct Kernel {
-    folder: PathBuf,
-    version: String,
+pub(super) struct Kernel {
+    pub(super) folder: PathBuf,
+    pub(super) version: String,
 }
 
 impl Kernel {
     /// The one that `scripts/guest-kernel` fetches; it does so now if need be.
-    fn find() -> Self {
+    pub(super) fn find() -> Self {
         static FETCHING: Mutex<()> = Mutex::new(());
         let _one = FETCHING.lock();
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -82,7 +82,7 @@ impl Kernel {
         Keys::new(self.folder.join("secure-boot"), &self.image())
     }
 
-    fn image(&self) -> PathBuf {
+    pub(super) fn image(&self) -> PathBuf {
         self.folder.join(format!("boot/vmlinuz-{}", self.version))
     }
 }
