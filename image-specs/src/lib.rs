@@ -26,6 +26,7 @@ pub mod specifier;
 pub mod tab;
 pub mod tpm2;
 pub mod units;
+pub mod varlink;
 pub mod verity;
 pub mod version;
 pub mod vpick;
