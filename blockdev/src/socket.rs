@@ -86,10 +86,7 @@ mod tests {
         assert!(is_listening(listener.as_fd()).unwrap());
         assert!(!is_listening(one.as_fd()).unwrap());
         assert!(is_listening(std::fs::File::open("/dev/null").unwrap().as_fd()).is_err());
-        assert_eq!(
-            peer_user(&one).unwrap(),
-            rustix::process::getuid().as_raw()
-        );
+        assert_eq!(peer_user(&one).unwrap(), rustix::process::getuid().as_raw());
         let both = [listener.as_fd(), other.as_fd()];
         assert_eq!(now_readable(&both).unwrap(), [false, false]);
         one.write_all(b"x").unwrap();

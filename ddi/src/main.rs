@@ -7,9 +7,11 @@
 mod cli;
 mod commands;
 mod exit;
+mod notify;
 mod surroundings;
 mod ui;
 mod values;
+mod varlink;
 mod verb;
 
 use std::process::ExitCode;

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use repart::build::phase::Doing;
+
 use super::Ui;
+use crate::notify::Notifier;
 
 /// A running piece of work. It vanishes from the screen when dropped.
 #[derive(Debug)]
@@ -24,6 +27,12 @@ impl Progress {
         bar.set_message(what);
         bar.enable_steady_tick(Duration::from_millis(120));
         Self(bar)
+    }
+
+    /// Shows what a run is doing, and tells the service manager.
+    pub(crate) fn follow(&self, doing: &Doing, notifier: &Notifier) {
+        self.step(doing.text.clone());
+        notifier.tell(doing);
     }
 
     /// Shows the next step.

@@ -17,6 +17,7 @@ use super::encrypt::EncryptError;
 use super::fill::Filling;
 use super::hash_tree::{self, HashTreeError};
 use super::job::Job;
+use super::phase::{self, Doing};
 use super::sign::SignError;
 use super::sources::BlockSource;
 use super::stage::{Staged, StagedContent};
@@ -121,7 +122,7 @@ pub fn apply(
     steps: &[Step],
     materials: &Materials<'_>,
     device: &mut dyn BlockDevice,
-    watch: &mut dyn FnMut(&str),
+    watch: &mut dyn FnMut(&Doing),
 ) -> Result<Applied, ApplyError> {
     let mut run = Run {
         job,
@@ -132,9 +133,17 @@ pub fn apply(
     };
     for step in steps {
         let doing = run.describe(step);
-        watch(&doing);
+        let told = phase::of(step, &run.applied.plan, job.definitions()).saying(doing.as_str());
+        if *step == Step::Commit {
+            let adjusted = phase::adjusted(&run.applied.plan, job.definitions());
+            adjusted.iter().for_each(&mut *watch);
+        }
+        watch(&told);
         run.step(step)
             .map_err(|source| ApplyError { doing, source })?;
+        if matches!(step, Step::Blocks(_) | Step::FileSystem(_)) {
+            watch(&told.done());
+        }
     }
     Ok(run.applied)
 }

@@ -9,6 +9,7 @@ pub mod growing;
 pub mod hash_tree;
 pub mod job;
 pub mod kernel;
+pub mod phase;
 pub mod session;
 pub mod sign;
 pub mod sources;

@@ -18,6 +18,7 @@ use super::encrypt;
 use super::hash_tree::HashTreeError;
 use super::job::Job;
 use super::kernel::InUse;
+use super::phase::{Doing, Phase};
 use super::sign::SignError;
 use super::sources::{BlockSource, SourceError};
 use super::split;
@@ -150,8 +151,9 @@ impl<'a> Session<'a> {
     pub fn minimal_size(
         &mut self,
         random: &mut Replay<'_>,
-        watch: &mut dyn FnMut(&str),
+        watch: &mut dyn FnMut(&Doing),
     ) -> Result<Bytes, SessionError> {
+        self.name_partitions(watch);
         self.stage(random, watch)?;
         Ok(plan::minimal_size(
             &self.survey(),
@@ -164,9 +166,11 @@ impl<'a> Session<'a> {
     pub fn plan(
         &mut self,
         random: &mut Replay<'_>,
-        watch: &mut dyn FnMut(&str),
+        watch: &mut dyn FnMut(&Doing),
     ) -> Result<Plan, SessionError> {
+        self.name_partitions(watch);
         self.stage(random, watch)?;
+        watch(&Doing::new(Phase::Placing));
         let survey = self.survey();
         let plan = self.plan_for(&survey, random).map_err(|source| {
             let disk = self.target.as_ref().map(|target| target.path().to_owned());
@@ -178,6 +182,14 @@ impl<'a> Session<'a> {
         plan::check(&plan, &survey)?;
         self.require_boot_catalog(&plan)?;
         Ok(plan)
+    }
+
+    /// Labels and UUIDs are part of the plan; here it is only said whose.
+    fn name_partitions(&self, watch: &mut dyn FnMut(&Doing)) {
+        for definition in self.job.definitions() {
+            let file = definition.origin.path.as_deref();
+            watch(&Doing::new(Phase::AcquiringPartitionLabels).of(file));
+        }
     }
 
     pub(super) fn plan_for(
@@ -257,7 +269,7 @@ impl<'a> Session<'a> {
         &mut self,
         plan: Plan,
         split: bool,
-        watch: &mut dyn FnMut(&str),
+        watch: &mut dyn FnMut(&Doing),
     ) -> Result<Applied, SessionError> {
         self.require_unused(&plan)?;
         self.require_signatures(&plan)?;
@@ -281,7 +293,7 @@ impl<'a> Session<'a> {
         };
         let applied = apply::apply(job, plan, &steps, &materials, target.device_mut(), watch)?;
         if split {
-            watch("writing split artifacts");
+            watch(&Doing::more("writing split artifacts"));
             let artifacts = split::artifacts(job, &applied.plan, target.path())?;
             split::write(&artifacts, target.device())?;
         }

@@ -3,6 +3,7 @@
 use image_specs::units::{Bytes, Extent};
 
 use super::hash_tree::{self, HashTreeError};
+use super::phase::{Doing, Phase};
 use super::session::{Replay, Session, SessionError, file_of, place};
 use super::stage::{self, StagedContent};
 use crate::definition::{Definition, Encrypt, Minimize, VerityMode};
@@ -14,7 +15,7 @@ impl Session<'_> {
     pub(super) fn stage(
         &mut self,
         random: &mut Replay<'_>,
-        watch: &mut dyn FnMut(&str),
+        watch: &mut dyn FnMut(&Doing),
     ) -> Result<(), SessionError> {
         let job = self.job;
         let wants = |definition: &Definition| {
@@ -44,7 +45,7 @@ impl Session<'_> {
         at: usize,
         definition: &Definition,
         random: &mut Replay<'_>,
-        watch: &mut dyn FnMut(&str),
+        watch: &mut dyn FnMut(&Doing),
     ) -> Result<(), SessionError> {
         // Identities do not depend on sizes, so a plan without them tells label and UUID.
         let Some(plan) = self.preview(at, Bytes::new(1), random) else {
@@ -54,10 +55,12 @@ impl Session<'_> {
         else {
             return Ok(());
         };
-        watch(&format!(
+        let text = format!(
             "measuring the contents of {}",
             file_of(definition).display()
-        ));
+        );
+        let doing = Doing::new(Phase::Minimizing).of(definition.origin.path.as_deref());
+        watch(&doing.saying(text));
         self.collect(at, index, &plan)?;
         let job = self.job;
         let spec = Spec::new(definition, &plan.partitions[index], job);

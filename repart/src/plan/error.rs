@@ -63,6 +63,10 @@ pub enum PlanError {
         missing: Bytes,
         /// What the disk must have at least.
         minimal: Bytes,
+        /// The same without the partitions that no definition is for.
+        emptied: Bytes,
+        /// What the partitions that have definitions need, without the partition table.
+        wanted: Bytes,
         /// What it has.
         current: Bytes,
     },

@@ -187,6 +187,13 @@ impl Layout<'_> {
         let needed = stuck.needed;
         let largest = largest.unwrap_or(0);
         let missing = minimal.saturating_sub(disk.size);
+        let need = |foreign: bool| {
+            (0..self.entries.len())
+                .filter(|index| self.is_kept(*index))
+                .filter(|index| self.entries[*index].wanted.is_none() == foreign)
+                .map(|index| self.min_with_padding(index))
+                .fold(0, u64::saturating_add)
+        };
         PlanError::NoSpace {
             what: self.entries[stuck.index].what(),
             needed: Bytes::new(needed),
@@ -196,6 +203,8 @@ impl Layout<'_> {
                 _ => missing,
             }),
             minimal: Bytes::new(minimal),
+            emptied: Bytes::new(minimal.saturating_sub(need(true))),
+            wanted: Bytes::new(need(false)),
             current: Bytes::new(disk.size),
         }
     }

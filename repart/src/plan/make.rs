@@ -52,8 +52,8 @@ pub fn plan(
 /// What a disk must have to hold all definitions, whatever disk there is.
 pub fn minimal_size(survey: &Survey, definitions: &DefinitionSet, options: &Options) -> Bytes {
     let mut layout = Layout::new(survey, definitions, options);
-    let found = match &survey.label {
-        FoundLabel::Gpt(table) => table.partitions.clone(),
+    let found = match (&survey.label, is_from_scratch(survey, options)) {
+        (FoundLabel::Gpt(table), Ok(false)) => table.partitions.clone(),
         _ => Vec::new(),
     };
     layout.match_found(found, options.seed);

@@ -6,11 +6,13 @@ mod device;
 mod growing;
 mod keys;
 mod load;
+mod prepare;
 mod refusals;
 mod seed;
 mod select;
 pub(crate) mod sign;
 mod times;
+mod varlink;
 mod view;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +24,7 @@ use image_specs::units::{Bytes, Grain, SectorSize};
 use luks::tpm2::Tpm2Error;
 use repart::build::apply::Applied;
 use repart::build::job::{Fstab, Job};
+use repart::build::phase::{Doing, Phase};
 use repart::build::session::{Replay, Session, SessionError};
 use repart::build::target::{Target, TargetError};
 use repart::definition::DefinitionSet;
@@ -31,9 +34,11 @@ use repart::report::Report;
 
 use self::args::{AppendArg, EmptyArg, RepartArgs};
 use self::growing::Grown;
+use self::prepare::{in_session, prepare, read};
 use self::times::Times;
 use super::tpm2_args;
 use crate::exit::{Exit, Failure};
+use crate::notify::Notifier;
 use crate::surroundings;
 use crate::ui::progress::Progress;
 use crate::ui::{Mode, Ui};
@@ -46,14 +51,23 @@ impl verb::Run for RepartArgs {
     }
 
     fn run(&self, ui: &Ui) -> Result<Exit, Failure> {
-        match select::resolved(self, ui)? {
-            Some(args) => run(&args, ui),
-            None => run(self, ui),
+        if let Some(invocation) = varlink::asked()? {
+            return varlink::run(invocation);
         }
+        let notifier = Notifier::from_environment();
+        let result = match select::resolved(self, ui)? {
+            Some(args) => run(&args, ui, &notifier),
+            None => run(self, ui, &notifier),
+        };
+        let exit = result
+            .as_ref()
+            .map_or_else(|failure| failure.exit, |exit| *exit);
+        notifier.ended(exit.code());
+        result
     }
 }
 
-fn run(args: &RepartArgs, ui: &Ui) -> Result<Exit, Failure> {
+fn run(args: &RepartArgs, ui: &Ui, notifier: &Notifier) -> Result<Exit, Failure> {
     if args.encryption.tpm2.lists() {
         tpm2_args::list(ui)?;
         return Ok(Exit::Ok);
@@ -62,37 +76,22 @@ fn run(args: &RepartArgs, ui: &Ui) -> Result<Exit, Failure> {
         return device::list(ui);
     }
     let args = &device::resolved(args)?;
-    refusals::check(args)?;
-    let wanted = load::definitions(args, ui)?;
-    for warning in &wanted.warnings {
-        ui.note(&format!("warning: {warning}"));
-    }
-    let node = args.device.clone().filter(|device| !is_none(device));
-    let target = node.as_deref().map(|node| open(args, node)).transpose()?;
+    let mut tell = |doing: &Doing| notifier.tell(doing);
+    let (wanted, target) = read(args, ui, &mut tell)?;
     if args.check.check {
         return check::run(args, ui, &wanted, target.as_ref());
     }
-    let job = job(args, ui, wanted, target.as_ref())?;
-    if !args.is_dry_run() {
-        repart::definition::unsupported(&job.wanted)
-            .map_or(Ok(()), |error| Err(Failure::from(error)))?;
-    }
-    let mut failed = None;
-    let mut source = || {
-        surroundings::random().unwrap_or_else(|failure| {
-            failed = Some(failure);
-            [0; 16]
-        })
-    };
-    let mut random = Replay::new(&mut source);
-    let mut run = Run {
-        args,
-        ui,
-        job: &job,
-        session: Session::new(&job, target).map_err(failure)?,
-    };
-    let result = run.go(&mut random);
-    failed.map_or(result, Err)
+    let job = prepare(args, ui, wanted, target.as_ref(), &mut tell)?;
+    in_session(&job, target, |session, random| {
+        let mut run = Run {
+            args,
+            ui,
+            job: &job,
+            session,
+            notifier,
+        };
+        run.go(random)
+    })
 }
 
 struct Run<'a> {
@@ -100,6 +99,7 @@ struct Run<'a> {
     ui: &'a Ui,
     job: &'a Job,
     session: Session<'a>,
+    notifier: &'a Notifier,
 }
 
 impl Run<'_> {
@@ -109,9 +109,8 @@ impl Run<'_> {
         }
         self.mention_damage();
         let progress = Progress::start(self.ui, "reading definitions".to_owned());
-        let planned = self
-            .session
-            .plan(random, &mut |step| progress.step(step.to_owned()));
+        let watch = &mut |doing: &Doing| progress.follow(doing, self.notifier);
+        let planned = self.session.plan(random, watch);
         drop(progress);
         self.notices();
         let plan = planned.map_err(failure)?;
@@ -134,10 +133,14 @@ impl Run<'_> {
         let disk = self.session.disk();
         let progress = Progress::start(self.ui, "preparing".to_owned());
         let mut times = Times::new();
-        let applied = self.session.apply(plan, split, &mut |step| {
-            times.begin(step);
-            progress.step(step.to_owned());
-        });
+        let watch = &mut |doing: &Doing| {
+            // What is done, or takes no time, is no step.
+            if doing.percent.is_none() && doing.phase != Some(Phase::AdjustingPartition) {
+                times.begin(&doing.text);
+            }
+            progress.follow(doing, self.notifier);
+        };
+        let applied = self.session.apply(plan, split, watch);
         drop(progress);
         self.notices();
         let applied = applied.map_err(failure)?;
