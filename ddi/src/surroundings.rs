@@ -46,7 +46,7 @@ pub(crate) fn in_initrd() -> bool {
     asked.unwrap_or_else(|| Path::new("/etc/initrd-release").exists())
 }
 
-/// How much a key may cost: what the machine has.
+/// How much memory the machine has, which a key may cost and sizes may be shares of.
 pub(crate) fn memory() -> Bytes {
     let info = rustix::system::sysinfo();
     let unit = u64::from(info.mem_unit.max(1));
@@ -65,6 +65,12 @@ pub(crate) fn architecture() -> Result<Architecture, Failure> {
         ))
         .with_hint("name the image's architecture with --architecture=")
     })
+}
+
+/// The folder with the credentials of this service, if it is one.
+pub(crate) fn credentials() -> Option<PathBuf> {
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    folder.filter(|folder| folder.is_absolute())
 }
 
 /// 16 random bytes.

@@ -103,3 +103,115 @@ fn a_check_is_not_combined_with_what_changes() {
     );
     assert_eq!(code, 1, "{error}");
 }
+
+#[test]
+fn a_reset_that_leaves_makes_nothing_and_the_next_run_does() {
+    let scratch = Scratch::new();
+    let keys = format!("{HOME}FactoryReset=yes\n");
+    let (code, _, error) = run(&scratch, &keys, &["--empty=create", "--size=64M"]);
+    assert_eq!(code, 0, "{error}");
+    let partitions = || {
+        let listed = run(&scratch, &keys, &["--pretty=no", "--json=short"]).1;
+        let rows: Value = serde_json::from_str(&listed).unwrap();
+        let rows = rows.as_array().unwrap().clone();
+        rows.iter()
+            .map(|row| row["activity"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(partitions(), ["unchanged"]);
+    assert_eq!(run(&scratch, &keys, &["--can-factory-reset"]).0, 0);
+    let (code, _, error) = run(&scratch, &keys, &["--factory-reset=leave", "--dry-run=no"]);
+    assert_eq!(code, 0, "{error}");
+    assert_eq!(run(&scratch, &keys, &["--can-factory-reset"]).0, 1);
+    assert_eq!(partitions(), ["create"]);
+    let (code, _, error) = run(&scratch, &keys, &["--dry-run=no"]);
+    assert_eq!(code, 0, "{error}");
+    assert_eq!(partitions(), ["unchanged"]);
+    let (code, _, error) = run(&scratch, &keys, &["--factory-reset=maybe"]);
+    assert_eq!(code, 1);
+    assert!(error.contains("write yes, no or leave"), "{error}");
+}
+
+#[test]
+fn a_disk_grows_without_definitions() {
+    let scratch = Scratch::new();
+    let (code, _, error) = run(&scratch, HOME, &["--empty=create", "--size=64M"]);
+    assert_eq!(code, 0, "{error}");
+    let grow = |write: &str| {
+        let disk = scratch.path("disk.raw");
+        let mut command = repart();
+        command.args(["--auto-definitions", "--json=short", "--pretty=no", write]);
+        let output = command.arg(disk).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let row = &rows[0];
+        (
+            row["old_size"].as_u64().unwrap(),
+            row["raw_size"].as_u64().unwrap(),
+        )
+    };
+    let (old, new) = grow("--dry-run=no");
+    assert_eq!(old, 10 << 20);
+    assert!(new > 60 << 20, "{new}");
+    assert_eq!(grow("--dry-run=no"), (new, new));
+}
+
+#[test]
+fn definitions_and_the_seed_come_from_credentials() {
+    let scratch = Scratch::new();
+    let credentials = scratch.path("credentials");
+    let root = scratch.path("root");
+    fs::create_dir_all(&credentials).unwrap();
+    fs::create_dir_all(root.join("etc/repart.d")).unwrap();
+    fs::write(
+        root.join("etc/repart.d/20-srv.conf"),
+        "[Partition]\nType=srv\n",
+    )
+    .unwrap();
+    fs::write(
+        credentials.join("repart.d.20-srv"),
+        "[Partition]\nType=var\n",
+    )
+    .unwrap();
+    let home = "[Partition]\nType=home\nSizeMaxBytes=50%ram\n";
+    fs::write(credentials.join("repart.d.10-home.conf"), home).unwrap();
+    fs::write(
+        credentials.join("repart.seed"),
+        "11111111-2222-3333-4444-555555555555\n",
+    )
+    .unwrap();
+    let build = |name: &str| {
+        let mut command = repart();
+        command
+            .args([
+                "--empty=create",
+                "--size=200M",
+                "--json=short",
+                "--memory=64M",
+                "--dry-run=no",
+            ])
+            .arg(format!("--root={}", root.display()))
+            .arg(scratch.path(name))
+            .env("CREDENTIALS_DIRECTORY", &credentials);
+        command.output().unwrap()
+    };
+    let output = build("disk.raw");
+    assert!(output.status.success(), "{output:?}");
+    let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = rows.as_array().unwrap();
+    let types: Vec<_> = rows
+        .iter()
+        .map(|row| row["type"].as_str().unwrap())
+        .collect();
+    assert_eq!(types, ["home", "srv"]);
+    assert_eq!(rows[0]["uuid"], "16c99888-9efa-4ebd-9d37-94134e8aea4d");
+    assert_eq!(rows[0]["raw_size"], 32 << 20);
+    fs::write(credentials.join("repart.seed"), "none").unwrap();
+    let output = build("other.raw");
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        error.contains("credential repart.seed is no seed"),
+        "{error}"
+    );
+}

@@ -341,7 +341,7 @@ impl Material {
                 grain: Grain::new(4096),
                 empty: change.empty,
                 size: change.size,
-                factory_reset: change.factory_reset,
+                factory_reset: change.factory_reset.into(),
                 ..Options::new(Seed::new(uuid(99)))
             },
             sector: SECTOR,

@@ -141,7 +141,7 @@ proptest! {
         let options = Options {
             empty: EmptyMode::Refuse,
             size: SizeMode::Keep,
-            factory_reset: false,
+            factory_reset: false.into(),
             ..first.options
         };
         let second = plan::plan(&survey, &first.set, &options, &mut || [7; 16]);

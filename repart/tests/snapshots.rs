@@ -166,7 +166,7 @@ fn refusals_say_what_to_do() {
     };
     assert_eq!(refusal(&other, &keep(EmptyMode::Allow)).0.code(), 77);
     let reset = Options {
-        factory_reset: true,
+        factory_reset: true.into(),
         ..keep(EmptyMode::Force)
     };
     assert_eq!(refusal(&used(), &reset).0.code(), 1);
@@ -179,7 +179,7 @@ fn refusals_say_what_to_do() {
 fn a_factory_reset_deletes_only_what_is_marked() {
     let set = set(&[("10-root.conf", "Type=root\nFactoryReset=yes\n")]);
     let options = Options {
-        factory_reset: true,
+        factory_reset: true.into(),
         ..options(EmptyMode::Refuse, SizeMode::Keep)
     };
     let plan = plan::plan(&used(), &set, &options, &mut || [0; 16]).unwrap();
@@ -228,7 +228,7 @@ fn the_minimal_size_is_enough_and_one_grain_less_is_not() {
         ("20-srv.conf", "Type=srv\n"),
     ]);
     let options = options(EmptyMode::Force, SizeMode::Keep);
-    let minimal = plan::minimal_size(&blank(Bytes::ZERO), &set, &options);
+    let minimal = plan::minimal_size(&blank(Bytes::ZERO), &set, &options).unwrap();
     let fits = |size| plan::plan(&blank(size), &set, &options, &mut || [0; 16]).is_ok();
     assert!(fits(minimal));
     assert!(!fits(minimal.saturating_sub(Bytes::kib(20))));

@@ -52,7 +52,7 @@ pub enum SessionError {
     Target(#[from] TargetError),
     #[error("{file}: {source}", file = file.display())]
     Source { file: PathBuf, source: SourceError },
-    #[error("{}: {source}", disk.display())]
+    #[error("{}{source}", prefix(disk))]
     Plan { disk: PathBuf, source: PlanError },
     #[error("the plan would break what it must keep, so nothing was changed; this is a bug in ddi")]
     Check(#[from] CheckError),
@@ -155,11 +155,16 @@ impl<'a> Session<'a> {
     ) -> Result<Bytes, SessionError> {
         self.name_partitions(watch);
         self.stage(random, watch)?;
-        Ok(plan::minimal_size(
-            &self.survey(),
-            &self.job.wanted,
-            &self.job.options,
-        ))
+        plan::minimal_size(&self.survey(), &self.job.wanted, &self.job.options)
+            .map_err(|source| self.no_plan(source))
+    }
+
+    fn no_plan(&self, source: PlanError) -> SessionError {
+        let disk = self.target.as_ref().map(|target| target.path().to_owned());
+        SessionError::Plan {
+            disk: disk.unwrap_or_default(),
+            source,
+        }
     }
 
     /// Builds what must be built to know its size, and plans.
@@ -172,13 +177,8 @@ impl<'a> Session<'a> {
         self.stage(random, watch)?;
         watch(&Doing::new(Phase::Placing));
         let survey = self.survey();
-        let plan = self.plan_for(&survey, random).map_err(|source| {
-            let disk = self.target.as_ref().map(|target| target.path().to_owned());
-            SessionError::Plan {
-                disk: disk.unwrap_or_default(),
-                source,
-            }
-        })?;
+        let plan = self.plan_for(&survey, random);
+        let plan = plan.map_err(|source| self.no_plan(source))?;
         plan::check(&plan, &survey)?;
         self.require_boot_catalog(&plan)?;
         Ok(plan)
@@ -487,6 +487,14 @@ pub(super) fn place(plan: &Plan, at: usize) -> Option<usize> {
         partition.definition == Some(at) && partition.is_listed()
     };
     plan.partitions.iter().position(mine)
+}
+
+/// What stands before a message on the disk; nothing where there is none.
+fn prefix(disk: &Path) -> String {
+    match disk.as_os_str().is_empty() {
+        true => String::new(),
+        false => format!("{}: ", disk.display()),
+    }
 }
 
 pub(super) fn file_of(definition: &Definition) -> PathBuf {

@@ -13,7 +13,7 @@ use super::read::Settings;
 use super::value::{self, Notes};
 use super::{
     CopyBlocks, Definition, Encrypt, EncryptedVolume, Kdf, Key, Minimize, MountPoint, Problem,
-    Reason, SplitName, UuidChoice, VerityMode,
+    Reason, Share, SplitName, UuidChoice, VerityMode,
 };
 
 /// A definition as far as its files have been read; nothing has been derived or compared.
@@ -163,7 +163,11 @@ impl Draft {
                 }
             }
             Key::Priority => definition.priority = conf::int32(value)?,
-            Key::FactoryReset => definition.factory_reset = conf::boolean(value)?,
+            Key::FactoryReset => {
+                let removes = value == "remove";
+                definition.factory_reset = removes || conf::boolean(value)?;
+                definition.existing.only_on_new_disks = removes;
+            }
             Key::SupplementFor => definition.supplement_for = value::text(value),
             Key::SplitName => {
                 definition.split_name = match value {
@@ -191,10 +195,18 @@ impl Draft {
         match key {
             Key::Weight => definition.weight = weight(value)?,
             Key::PaddingWeight => definition.padding_weight = weight(value)?,
-            Key::SizeMinBytes => definition.size_min = notes.round_up(value)?,
-            Key::SizeMaxBytes => definition.size_max = notes.round_down(value)?,
-            Key::PaddingMinBytes => definition.padding_min = notes.round_up(value)?,
-            Key::PaddingMaxBytes => definition.padding_max = notes.round_down(value)?,
+            Key::SizeMinBytes => {
+                (definition.size_min, definition.shares.size_min) = notes.at_least(value)?;
+            }
+            Key::SizeMaxBytes => {
+                (definition.size_max, definition.shares.size_max) = notes.at_most(value)?;
+            }
+            Key::PaddingMinBytes => {
+                (definition.padding_min, definition.shares.padding_min) = notes.at_least(value)?;
+            }
+            Key::PaddingMaxBytes => {
+                (definition.padding_max, definition.shares.padding_max) = notes.at_most(value)?;
+            }
             _ => {
                 definition.minimize = match (value, conf::boolean(value)) {
                     ("", _) | (_, Ok(false)) => Minimize::Off,
@@ -408,12 +420,28 @@ fn encrypted_volume(value: &str, notes: &mut Notes<'_>) -> Result<EncryptedVolum
     })
 }
 
+/// A size in bytes, or as a share: at most one of them.
+type Size = (Option<Bytes>, Option<Share>);
+
 impl Notes<'_> {
-    fn round_up(&mut self, value: &str) -> Result<Option<Bytes>, Reason> {
-        self.rounded(value, |size, unit| size.checked_next_multiple_of(unit))
+    /// A least size, rounded up.
+    fn at_least(&mut self, value: &str) -> Result<Size, Reason> {
+        self.size(value, |size, unit| size.checked_next_multiple_of(unit))
     }
 
-    fn round_down(&mut self, value: &str) -> Result<Option<Bytes>, Reason> {
-        self.rounded(value, |size, unit| Some(size - size % unit))
+    /// A greatest size, rounded down.
+    fn at_most(&mut self, value: &str) -> Result<Size, Reason> {
+        self.size(value, |size, unit| Some(size - size % unit))
+    }
+
+    fn size(
+        &mut self,
+        value: &str,
+        round: impl Fn(u64, u64) -> Option<u64>,
+    ) -> Result<Size, Reason> {
+        match Share::parse(value)? {
+            Some(share) => Ok((None, Some(share))),
+            None => Ok((self.rounded(value, round)?, None)),
+        }
     }
 }

@@ -16,6 +16,8 @@ pub struct Existing {
     pub if_out_of_bounds: IfOutOfBounds,
     /// `Grow=`: whether a partition that exists may grow.
     pub grow: bool,
+    /// `FactoryReset=remove`: a new one is only made together with a new table.
+    pub only_on_new_disks: bool,
 }
 
 /// `IfExists=`: whether a definition takes a partition of its type that it did not make itself. What
@@ -61,6 +63,7 @@ impl Default for Existing {
             if_missing: IfMissing::default(),
             if_out_of_bounds: IfOutOfBounds::default(),
             grow: true,
+            only_on_new_disks: false,
         }
     }
 }

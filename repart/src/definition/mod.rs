@@ -26,6 +26,7 @@ mod problem;
 mod read;
 mod resolve;
 mod set;
+mod share;
 #[cfg(test)]
 mod tests;
 mod tree_keys;
@@ -38,7 +39,11 @@ pub use key::Key;
 pub use problem::{Combination, Diagnostic, Link, Position, Problem, Reason};
 pub use read::{Filter, Settings, Source, read, read_into};
 pub use set::{DefinitionSet, Supplement, VeritySet};
+pub use share::{Share, ShareOf, Shares};
 pub use unsupported::unsupported;
+
+/// What the names of credentials begin with that are definitions.
+pub const CREDENTIAL_PREFIX: &str = "repart.d.";
 
 /// A key to blame, and what is wrong with it.
 type Refusal = (Key, Combination);
@@ -104,6 +109,8 @@ pub struct Definition {
     pub flags: u64,
     /// What is to happen with a partition that is there, or is not.
     pub existing: Existing,
+    /// The sizes that are given as shares.
+    pub shares: Shares,
 }
 
 /// Where a definition was read from.
@@ -365,15 +372,18 @@ impl Definition {
             verity: Verity::default(),
             flags: 0,
             existing: Existing::default(),
+            shares: Shares::default(),
         }
     }
 }
 
 impl Origin {
-    /// The base name without `.conf`, by which `SupplementFor=` means it; empty where it has none.
+    /// The base name without `.conf`, and without what makes it a credential's name, by which
+    /// `SupplementFor=` means it; empty where it has none.
     pub fn name(&self) -> &str {
         let name = self.path.as_deref().and_then(|path| path.file_name());
         let name = name.and_then(|name| name.to_str()).unwrap_or_default();
+        let name = name.strip_prefix(CREDENTIAL_PREFIX).unwrap_or(name);
         name.strip_suffix(".conf").unwrap_or(name)
     }
 }

@@ -54,12 +54,55 @@ fn what_is_to_happen_with_partitions_that_exist() {
             if_missing: IfMissing::Ignore,
             if_out_of_bounds: IfOutOfBounds::Fail,
             grow: false,
+            only_on_new_disks: false,
         }
     );
     let reset = format!("{all}; IfExists=; IfMissing=; IfOutOfBounds=; Grow=");
     assert_eq!(read(&reset), default);
     let spelled = "IfExists=use; IfMissing=create; IfOutOfBounds=accept; Grow=yes";
     assert_eq!(read(spelled), default);
+}
+
+#[test]
+fn shares_and_sizes_replace_each_other() {
+    let read = |lines: &str| {
+        let set = read_all(&[&format!("Type=home; {lines}")]);
+        let mut set = set.unwrap_or_else(|error| panic!("{lines}: {error}"));
+        set.definitions.remove(0)
+    };
+    let shared = read("SizeMinBytes=1M; SizeMinBytes=5%; PaddingMaxBytes=12.5%ram");
+    assert_eq!((shared.size_min, shared.padding_max), (None, None));
+    assert!(
+        shared
+            .shares
+            .size_min
+            .is_some_and(|share| share.of == ShareOf::Disk)
+    );
+    assert!(
+        shared
+            .shares
+            .padding_max
+            .is_some_and(|share| share.of == ShareOf::Memory)
+    );
+    let plain = read("SizeMinBytes=5%; SizeMinBytes=1M; PaddingMinBytes=1%; PaddingMinBytes=0");
+    assert_eq!(plain.shares, Shares::default());
+    assert_eq!(plain.size_min, Some(Bytes::mib(1)));
+}
+
+#[test]
+fn what_is_reset_for_good_is_marked_too() {
+    for (value, marked, once) in [
+        ("remove", true, true),
+        ("yes", true, false),
+        ("no", false, false),
+        ("remove; FactoryReset=yes", true, false),
+        ("remove; FactoryReset=no", false, false),
+    ] {
+        let set = read_all(&[&format!("Type=home; FactoryReset={value}")]).unwrap();
+        let home = &set.definitions[0];
+        let read = (home.factory_reset, home.existing.only_on_new_disks);
+        assert_eq!(read, (marked, once), "{value}");
+    }
 }
 
 #[test]
@@ -111,6 +154,8 @@ fn what_is_refused() {
         ("VerityHashAlgorithm=md4", "write sha256"),
         ("VeritySalt=0", "hex digits"),
         ("VerityHashType=2", "known are 0"),
+        ("SizeMinBytes=101%", "write a share as N%"),
+        ("PaddingMaxBytes=5%disk", "write a share as N%"),
         ("IfExists=maybe", "known are use, new and fail"),
         ("IfMissing=no", "known are create, fail and ignore"),
         ("IfOutOfBounds=no", "known are accept and fail"),

@@ -190,6 +190,11 @@ pub enum Reason {
     /// A field of crypttab cannot hold it.
     #[error("crypttab has no way to write white space in a field")]
     WhiteSpace,
+    /// No share.
+    #[error(
+        "write a share as N% (of the disk, at most 100%) or N%ram (of the memory, at most 10000%), with at most two decimals"
+    )]
+    Share,
     /// A hash that no partition's UUID can be made of.
     #[error("write sha256, sha384 or sha512; the partitions' UUIDs need 32 bytes of root hash")]
     HashAlgorithm,

@@ -11,9 +11,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use image_specs::definitions::Ddi;
-use image_specs::search::{Listing, PREFIXES, select};
+use image_specs::search::{Found, Listing, PREFIXES, select};
 
-use crate::definition::{DefinitionSet, Source};
+use crate::definition::{CREDENTIAL_PREFIX, DefinitionSet, Source};
 use directory::Root;
 pub use values::values;
 
@@ -22,6 +22,9 @@ pub use values::values;
 pub enum Place<'a> {
     /// `repart.d` in the four configuration directories.
     System,
+    /// The same, with the credentials `repart.d.NAME` in this folder of the host, which count less
+    /// than `/etc` and more than `/run`.
+    SystemAnd(&'a Path),
     /// `--definitions=`: these and no others, never below `--root=`.
     Directories(&'a [PathBuf]),
     /// `--make-ddi=`: the installed ones, or those that are built in.
@@ -51,9 +54,12 @@ impl LoadError {
 /// Where a directory or a file in it exists but cannot be read.
 pub fn sources(place: Place<'_>, root: Option<&Path>) -> Result<Vec<Source>, LoadError> {
     match place {
-        Place::System => {
-            let directories = PREFIXES.map(|prefix| Path::new(prefix).join("repart.d"));
-            read_all(&Root::open(root)?, &directories)
+        Place::System => read_all(&Root::open(root)?, &system()),
+        Place::SystemAnd(folder) => {
+            let (root, host) = (Root::open(root)?, Root::open(None)?);
+            let mut listings = list(&root, &system())?;
+            listings.insert(1, credentials(&host, folder)?);
+            read_selected(&listings)
         }
         Place::Directories(directories) => {
             let directories = directories.iter().map(|directory| {
@@ -86,11 +92,69 @@ fn built_in(kind: Ddi) -> Vec<Source> {
     files.collect()
 }
 
+/// The four configuration directories, highest priority first.
+fn system() -> [PathBuf; 4] {
+    PREFIXES.map(|prefix| Path::new(prefix).join("repart.d"))
+}
+
+/// A file, and the root directory that its path begins at.
+#[derive(Clone, Debug)]
+struct Located<'a> {
+    root: &'a Root,
+    path: PathBuf,
+}
+
+fn list<'a>(
+    root: &'a Root,
+    directories: &[PathBuf],
+) -> Result<Vec<Listing<Located<'a>>>, LoadError> {
+    let locate = |found: Found<PathBuf>| Found {
+        name: found.name,
+        kind: found.kind,
+        place: Located {
+            root,
+            path: found.place,
+        },
+    };
+    let all = |files: Vec<Found<PathBuf>>| files.into_iter().map(locate).collect();
+    let listings = directories.iter().map(|directory| {
+        let listing = root.list(directory)?;
+        let drop_ins = listing.drop_ins.into_iter();
+        Ok(Listing {
+            files: all(listing.files),
+            drop_ins: drop_ins.map(|(name, files)| (name, all(files))).collect(),
+        })
+    });
+    listings.collect()
+}
+
+/// The credentials `repart.d.NAME`, as if they were files `NAME.conf`.
+fn credentials<'a>(host: &'a Root, folder: &Path) -> Result<Listing<Located<'a>>, LoadError> {
+    let listings = list(host, &[folder.to_owned()])?.into_iter();
+    let mut files: Vec<_> = listings.flat_map(|listing| listing.files).collect();
+    files.sort_by(|one, other| one.name.cmp(&other.name));
+    let named = files.into_iter().filter_map(|file| {
+        let name = file.name.strip_prefix(CREDENTIAL_PREFIX)?;
+        let name = name.strip_suffix(".conf").unwrap_or(name);
+        let name = Some(name).filter(|name| !name.is_empty())?;
+        Some(Found {
+            name: format!("{name}.conf"),
+            ..file
+        })
+    });
+    Ok(Listing {
+        files: named.collect(),
+        drop_ins: BTreeMap::new(),
+    })
+}
+
 fn read_all(root: &Root, directories: &[PathBuf]) -> Result<Vec<Source>, LoadError> {
-    let listings = directories.iter().map(|directory| root.list(directory));
-    let listings: Vec<Listing<PathBuf>> = listings.collect::<Result<_, _>>()?;
-    let read = |path: PathBuf| Ok((root.outside(&path), root.read(&path)?));
-    let sources = select(&listings, ".conf").into_iter().map(|file| {
+    read_selected(&list(root, directories)?)
+}
+
+fn read_selected(listings: &[Listing<Located<'_>>]) -> Result<Vec<Source>, LoadError> {
+    let read = |file: Located<'_>| Ok((file.root.outside(&file.path), file.root.read(&file.path)?));
+    let sources = select(listings, ".conf").into_iter().map(|file| {
         let (path, text) = read(file.place)?;
         let drop_ins = file.drop_ins.into_iter().map(read);
         Ok(Source {
@@ -181,6 +245,37 @@ mod tests {
                 "usr/lib/repart.d/60-f.conf b ",
             ]
         );
+    }
+
+    #[test]
+    fn credentials_stand_between_etc_and_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        write(&root.join("etc/repart.d/10-a.conf"), "etc");
+        for name in ["10-a", "20-b", "30-c"] {
+            write(&root.join(format!("run/repart.d/{name}.conf")), "run");
+        }
+        write(&root.join("usr/lib/repart.d/20-b.conf.d/1.conf"), "x");
+        let credentials = folder.path().join("credentials");
+        write(&credentials.join("repart.d.10-a.conf"), "credential");
+        write(&credentials.join("repart.d.20-b.conf"), "credential");
+        write(&credentials.join("repart.d.30-c"), "");
+        write(&credentials.join("repart.d.40-d"), "credential");
+        write(&credentials.join("repart.d."), "nameless");
+        write(&credentials.join("repart.seed"), "x");
+        write(&credentials.join("other.conf"), "x");
+        let found = sources(Place::SystemAnd(&credentials), Some(&root)).unwrap();
+        assert_eq!(
+            lines(&found, folder.path()),
+            [
+                "root/etc/repart.d/10-a.conf etc ",
+                "credentials/repart.d.20-b.conf credential root/usr/lib/repart.d/20-b.conf.d/1.conf",
+                "credentials/repart.d.40-d credential ",
+            ]
+        );
+        let missing = folder.path().join("missing");
+        let found = sources(Place::SystemAnd(&missing), Some(&root)).unwrap();
+        assert_eq!(found.len(), 3);
     }
 
     #[test]

@@ -12,6 +12,8 @@ use uuid::Uuid;
 
 use super::existing::ExistingError;
 use super::layout::{Layout, UNLIMITED};
+use super::make::Disk;
+use super::shares::{self, Wholes};
 use super::{Options, PlanError};
 use crate::definition::{
     Definition, DefinitionSet, IfExists, IfMissing, Key, Position, UuidChoice,
@@ -106,6 +108,9 @@ pub fn compare(
             deviation: Deviation::NoTable,
         }]);
     };
+    let disk = Disk::start(survey, options, false)?;
+    let wholes = Wholes::new(Some(&disk.table), options);
+    let set = &*shares::resolve(set, survey, wholes)?;
     let mut layout = Layout::new(survey, set, options);
     layout.match_found(table.partitions.clone(), options.seed);
     let mut comparison = Comparison {
@@ -164,6 +169,7 @@ impl Comparison<'_> {
     /// A partition that is not there, unless it need not be, or has another type.
     fn absence(&mut self, index: usize, definition: &Definition) {
         let optional = definition.existing.if_missing == IfMissing::Ignore
+            || definition.existing.only_on_new_disks
             || definition.priority > 0
             || self.layout.is_merged(index);
         let uuid = match definition.uuid {

@@ -4,6 +4,7 @@ use image_specs::gpt::LayoutError;
 use image_specs::units::Bytes;
 
 use super::existing::ExistingError;
+use super::shares::ShareError;
 
 /// Why no plan can be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +74,9 @@ pub enum PlanError {
     /// A definition demands another state of what exists.
     #[error(transparent)]
     Existing(#[from] ExistingError),
+    /// A share that cannot be counted.
+    #[error(transparent)]
+    Share(#[from] ShareError),
     /// The table is full.
     #[error(
         "the partition table has {slots} slots and all are used, so there is none for {what}; remove a definition"

@@ -8,8 +8,8 @@ use image_specs::identity::Seed;
 use image_specs::units::Bytes;
 use uuid::Uuid;
 
-use super::Options;
 use super::layout::{Entry, Layout, UNLIMITED};
+use super::{Options, VeritySiblings};
 use crate::definition::{Existing, IfExists, IfMissing, IfOutOfBounds, UuidChoice};
 use crate::survey::FoundPartition;
 
@@ -92,18 +92,33 @@ impl Layout<'_> {
     }
 
     /// Leaves out what is neither there nor to be made.
-    pub(super) fn leave_out_missing(&mut self) {
+    pub(super) fn leave_out_missing(&mut self, new_table: bool) {
         for entry in &mut self.entries {
-            let rules = entry.rules();
-            if !entry.exists() && rules.is_some_and(|r| r.if_missing == IfMissing::Ignore) {
+            let ignored = entry.rules().is_some_and(|rules| {
+                rules.if_missing == IfMissing::Ignore || rules.only_on_new_disks && !new_table
+            });
+            if !entry.exists() && ignored {
                 entry.dropped = true;
             }
         }
     }
 
+    /// Leaves everything as it was found: what exists becomes foreign, nothing is made.
+    pub(super) fn freeze(&mut self) {
+        for entry in &mut self.entries {
+            match entry.exists() {
+                true => entry.wanted = None,
+                false => entry.dropped = true,
+            }
+            entry.merged = None;
+            entry.verity = VeritySiblings::default();
+        }
+        self.frozen = true;
+    }
+
     /// Refuses a disk that is not as the definitions demand. Names have been given already.
     pub(super) fn require_existing(&self, options: &Options) -> Result<(), ExistingError> {
-        for index in 0..self.entries.len() {
+        for index in (0..self.entries.len()).filter(|_| !self.frozen) {
             if let Some(rules) = self.entries[index].rules() {
                 self.require_absence(index, &rules)?;
                 self.require_presence(index, &rules)?;

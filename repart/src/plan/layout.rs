@@ -26,6 +26,8 @@ pub(super) struct Layout<'a> {
     /// Let an existing partition be that is as large as it must be, even where its end lies off the
     /// grain and so, rounded up, in its neighbour.
     pub(super) lenient: bool,
+    /// Nothing is made and nothing grows.
+    pub(super) frozen: bool,
 }
 
 /// One partition, wanted or found or both.

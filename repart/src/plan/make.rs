@@ -8,7 +8,8 @@ use super::error::PlanError;
 use super::fit::DiskNeed;
 use super::identity::Random;
 use super::layout::{Entry, Layout};
-use super::{EmptyMode, Fate, Options, Plan, PlannedPartition, PlannedTable, SizeMode};
+use super::shares::{self, Wholes};
+use super::{EmptyMode, Fate, Options, Plan, PlannedPartition, PlannedTable, ResetMode, SizeMode};
 use crate::definition::DefinitionSet;
 use crate::survey::{FoundLabel, FoundPartition, FoundTable, Survey};
 
@@ -27,13 +28,16 @@ pub fn plan(
 ) -> Result<Plan, PlanError> {
     let from_scratch = is_from_scratch(survey, options)?;
     let mut disk = Disk::start(survey, options, from_scratch)?;
-    let mut layout = Layout::new(survey, definitions, options);
-    let reset = match options.factory_reset {
-        true => disk.reset(layout.clone(), options),
-        false => Vec::new(),
-    };
+    let known = Some(&disk.table).filter(|_| options.size != SizeMode::Auto);
+    let definitions = shares::resolve(definitions, survey, Wholes::new(known, options))?;
+    let mut layout = Layout::new(survey, &definitions, options);
+    let mode = disk.reset_mode(options);
+    let reset = disk.reset(layout.clone(), options);
     layout.match_found(disk.partitions.clone(), options.seed);
-    layout.leave_out_missing();
+    if mode == ResetMode::Leave {
+        layout.freeze();
+    }
+    layout.leave_out_missing(from_scratch);
     layout.identify(options.seed, random);
     layout.require_existing(options)?;
     if options.size == SizeMode::Auto {
@@ -50,15 +54,24 @@ pub fn plan(
 }
 
 /// What a disk must have to hold all definitions, whatever disk there is.
-pub fn minimal_size(survey: &Survey, definitions: &DefinitionSet, options: &Options) -> Bytes {
-    let mut layout = Layout::new(survey, definitions, options);
+///
+/// # Errors
+/// Where a size is a share that cannot be counted.
+pub fn minimal_size(
+    survey: &Survey,
+    definitions: &DefinitionSet,
+    options: &Options,
+) -> Result<Bytes, PlanError> {
+    let definitions = shares::resolve(definitions, survey, Wholes::new(None, options))?;
+    let mut layout = Layout::new(survey, &definitions, options);
     let found = match (&survey.label, is_from_scratch(survey, options)) {
         (FoundLabel::Gpt(table), Ok(false)) => table.partitions.clone(),
         _ => Vec::new(),
     };
     layout.match_found(found, options.seed);
-    layout.leave_out_missing();
-    Bytes::new(layout.minimal_disk(survey.sector.get()))
+    let kept = matches!(is_from_scratch(survey, options), Ok(false));
+    layout.leave_out_missing(!kept);
+    Ok(Bytes::new(layout.minimal_disk(survey.sector.get())))
 }
 
 fn is_from_scratch(survey: &Survey, options: &Options) -> Result<bool, PlanError> {
@@ -66,7 +79,11 @@ fn is_from_scratch(survey: &Survey, options: &Options) -> Result<bool, PlanError
         options.empty,
         EmptyMode::Require | EmptyMode::Force | EmptyMode::Create
     );
-    if options.factory_reset && afresh {
+    let reset = matches!(
+        options.factory_reset,
+        ResetMode::Recreate | ResetMode::Leave
+    );
+    if reset && afresh {
         return Err(PlanError::ResetOfNewTable);
     }
     match (options.empty, &survey.label) {
@@ -80,14 +97,18 @@ fn is_from_scratch(survey: &Survey, options: &Options) -> Result<bool, PlanError
 }
 
 /// The disk while it is planned for.
-struct Disk {
+pub(super) struct Disk {
     size: Bytes,
-    table: PlannedTable,
+    pub(super) table: PlannedTable,
     partitions: Vec<FoundPartition>,
 }
 
 impl Disk {
-    fn start(survey: &Survey, options: &Options, from_scratch: bool) -> Result<Self, PlanError> {
+    pub(super) fn start(
+        survey: &Survey,
+        options: &Options,
+        from_scratch: bool,
+    ) -> Result<Self, PlanError> {
         let size = survey.disk_size;
         let found = match &survey.label {
             FoundLabel::Gpt(found) if !from_scratch => found,
@@ -139,8 +160,28 @@ impl Disk {
         })
     }
 
+    /// Whether all bits of the disk's UUID are set, which asks for a factory reset.
+    fn asks_for_reset(&self) -> bool {
+        self.table.disk_uuid.is_max()
+    }
+
+    /// What is done of a factory reset, once it is known whether the disk asks for it.
+    fn reset_mode(&self, options: &Options) -> ResetMode {
+        match options.factory_reset {
+            ResetMode::WhenAsked if self.asks_for_reset() => ResetMode::Recreate,
+            ResetMode::WhenAsked => ResetMode::Never,
+            asked => asked,
+        }
+    }
+
     /// Takes away what is marked for a factory reset, and says what that was.
     fn reset(&mut self, mut layout: Layout<'_>, options: &Options) -> Vec<FoundPartition> {
+        if matches!(self.reset_mode(options), ResetMode::Never) {
+            return Vec::new();
+        }
+        if self.asks_for_reset() {
+            self.table.disk_uuid = options.seed.disk();
+        }
         layout.match_found(self.partitions.clone(), options.seed);
         let marked = layout.marked_for_reset();
         self.partitions.retain(|found| !marked.contains(found));
@@ -211,11 +252,23 @@ fn finish(
         new_disk_size: disk.size,
         wipe: wipes(&partitions, from_scratch, disk.size),
         grain: Grain::new(layout.grain).unwrap_or(Grain::DEFAULT),
-        changed: from_scratch || !reset.is_empty() || partitions.iter().any(touched),
+        changed: from_scratch
+            || !reset.is_empty()
+            || answers_request(survey, &disk.table)
+            || partitions.iter().any(touched),
         table: disk.table,
         partitions,
         reset,
     }
+}
+
+/// Whether a disk that asked for a factory reset by its UUID gets another.
+fn answers_request(survey: &Survey, table: &PlannedTable) -> bool {
+    let found = match &survey.label {
+        FoundLabel::Gpt(found) => found.disk_uuid,
+        _ => Uuid::nil(),
+    };
+    found.is_max() && table.disk_uuid != found
 }
 
 fn planned(entry: Entry<'_>, merged: Option<usize>, options: &Options) -> PlannedPartition {

@@ -29,6 +29,7 @@ impl<'a> Layout<'a> {
             entries,
             areas: Vec::new(),
             lenient: false,
+            frozen: false,
         }
     }
 

@@ -6,6 +6,7 @@
 //! usable area, nothing that existed moves, shrinks or vanishes unless a factory reset or a new table
 //! was asked for, and every byte of the disk is accounted for.
 
+mod auto;
 mod check;
 mod compare;
 mod error;
@@ -17,6 +18,7 @@ mod layout;
 mod make;
 mod matching;
 mod place;
+mod shares;
 mod size;
 
 use image_specs::identity::Seed;
@@ -26,12 +28,14 @@ use uuid::Uuid;
 
 use crate::survey::FoundPartition;
 
+pub use auto::{AutoError, growable};
 pub use check::{CheckError, check};
 pub use compare::{Deviation, Difference, compare};
 pub use error::{ExitClass, PlanError};
 pub use existing::ExistingError;
 pub use identity::Random;
 pub use make::{minimal_size, plan};
+pub use shares::ShareError;
 
 /// How a plan is made: what the command line says.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,7 +51,9 @@ pub struct Options {
     /// `--size=`.
     pub size: SizeMode,
     /// Delete the partitions that are marked for it first.
-    pub factory_reset: bool,
+    pub factory_reset: ResetMode,
+    /// How much memory the machine has that sizes are shares of, where that is known.
+    pub memory: Option<Bytes>,
     /// Which partitions get space but neither content nor a table entry.
     pub defer: Defer,
     /// Sector size of file systems where a definition does not set it.
@@ -63,7 +69,8 @@ impl Options {
             grain: None,
             empty: EmptyMode::default(),
             size: SizeMode::default(),
-            factory_reset: false,
+            factory_reset: ResetMode::default(),
+            memory: None,
             defer: Defer::default(),
             fs_sector: 4096,
         }
@@ -96,6 +103,29 @@ pub enum SizeMode {
     AtLeast(Bytes),
     /// Grow a smaller file to what the partitions need at least.
     Auto,
+}
+
+/// `--factory-reset=`: whether partitions marked for it are deleted first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResetMode {
+    /// Where the disk asks for it: all bits of its UUID are set. It gets a new UUID then.
+    #[default]
+    WhenAsked,
+    /// Not at all.
+    Never,
+    /// Delete them, and go on as if they had never been there.
+    Recreate,
+    /// Delete them, and do nothing else.
+    Leave,
+}
+
+impl From<bool> for ResetMode {
+    fn from(reset: bool) -> Self {
+        match reset {
+            true => Self::Recreate,
+            false => Self::Never,
+        }
+    }
 }
 
 /// `--defer-partitions=` and its companions.

@@ -69,7 +69,7 @@ pub(crate) fn options(choices: &Choices) -> Options {
             Size::AtLeast(size) => SizeMode::AtLeast(Bytes::new(size)),
             Size::Auto => SizeMode::Auto,
         },
-        factory_reset: choices.factory_reset,
+        factory_reset: choices.factory_reset.into(),
         defer: Defer {
             types: choices
                 .defer_types

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, ValueEnum};
 use image_specs::arch::Architecture;
 use image_specs::conf::{boolean, size};
+use repart::plan::ResetMode;
 
 use super::check::CheckArgs;
 use super::growing::Growing;
+use super::planning::{PlanningArgs, reset_mode};
 use super::select::Choice;
 use crate::commands::tpm2_args::Tpm2Args;
 use crate::ui::Mode;
@@ -38,6 +40,8 @@ pub(crate) struct RepartArgs {
     pub(crate) reset: FactoryReset,
     #[command(flatten)]
     pub(crate) check: CheckArgs,
+    #[command(flatten)]
+    pub(crate) planning: PlanningArgs,
     #[command(flatten)]
     pub(crate) configuration: Configuration,
     #[command(flatten)]
@@ -143,9 +147,10 @@ pub(crate) enum JsonArg {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Factory reset")]
 pub(crate) struct FactoryReset {
-    /// Whether to remove partitions marked FactoryReset=yes first [default: no]
-    #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set)]
-    pub(crate) factory_reset: Option<bool>,
+    /// Whether to remove partitions marked for it first; with "leave", do no more than that [default:
+    /// no, unless all bits of the disk's UUID are set]
+    #[arg(long, value_name = "BOOL|leave", value_parser = reset_mode)]
+    pub(crate) factory_reset: Option<ResetMode>,
     /// Exit with 0 if a partition marked FactoryReset=yes exists
     #[arg(long)]
     pub(crate) can_factory_reset: bool,

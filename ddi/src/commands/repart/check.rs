@@ -10,6 +10,7 @@ use repart::survey::Survey;
 use serde_json::{Value, json};
 
 use super::args::RepartArgs;
+use super::planning;
 use crate::exit::{Exit, Failure};
 use crate::ui::{Mode, Ui};
 
@@ -45,6 +46,7 @@ pub(super) fn run(
     let options = Options {
         seed_lasts: seed.lasts,
         grain: super::grain(args),
+        memory: planning::memory(args, wanted),
         ..Options::new(seed.seed)
     };
     let differences = plan::compare(&survey, wanted, &options)?;

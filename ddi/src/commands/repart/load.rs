@@ -22,12 +22,20 @@ pub(crate) fn definitions(args: &RepartArgs, ui: &Ui) -> Result<DefinitionSet, F
     let root = args.configuration.root.as_deref();
     let native = surroundings::architecture()?;
     let environment = surroundings::variables();
+    if args.planning.auto_definitions {
+        return Ok(DefinitionSet::default()); // made of the disk, once that is open
+    }
+    let credentials = surroundings::credentials();
     let place = match args.ddi_kind() {
         Some(DdiKind::Sysext) => Place::Ddi(Ddi::Sysext),
         Some(DdiKind::Confext) => Place::Ddi(Ddi::Confext),
         Some(DdiKind::Portable) => Place::Ddi(Ddi::Portable),
-        None if args.configuration.definitions.is_empty() => Place::System,
-        None => Place::Directories(&args.configuration.definitions),
+        None if !args.configuration.definitions.is_empty() => {
+            Place::Directories(&args.configuration.definitions)
+        }
+        None => credentials
+            .as_deref()
+            .map_or(Place::System, Place::SystemAnd),
     };
     let settings = Settings {
         architecture: args.operation.architecture,

@@ -6,6 +6,7 @@ mod device;
 mod growing;
 mod keys;
 mod load;
+mod planning;
 mod prepare;
 mod refusals;
 mod seed;
@@ -78,6 +79,7 @@ fn run(args: &RepartArgs, ui: &Ui, notifier: &Notifier) -> Result<Exit, Failure>
     let args = &device::resolved(args)?;
     let mut tell = |doing: &Doing| notifier.tell(doing);
     let (wanted, target) = read(args, ui, &mut tell)?;
+    let wanted = planning::definitions(args, ui, wanted, target.as_ref())?;
     if args.check.check {
         return check::run(args, ui, &wanted, target.as_ref());
     }
@@ -371,7 +373,8 @@ fn job(
             grain: grain(args),
             empty: args.empty(),
             size: args.size(),
-            factory_reset: args.reset.factory_reset.unwrap_or(false),
+            factory_reset: planning::factory_reset(args),
+            memory: planning::memory(args, &wanted),
             defer: defer(args)?,
             fs_sector: asked.map_or(4096, SectorSize::get),
         },

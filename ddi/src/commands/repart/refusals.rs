@@ -5,7 +5,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use image_specs::units::{Grain, SectorSize};
-use repart::plan::{EmptyMode, SizeMode};
+use repart::plan::{EmptyMode, ResetMode, SizeMode};
 
 use super::args::{DdiKind, RepartArgs};
 use crate::exit::Failure;
@@ -96,7 +96,11 @@ fn combinations(args: &RepartArgs) -> Result<(), Failure> {
         args.empty(),
         EmptyMode::Force | EmptyMode::Require | EmptyMode::Create
     );
-    let reset = args.reset.factory_reset == Some(true) || args.reset.can_factory_reset;
+    let reset = args.reset.can_factory_reset
+        || matches!(
+            args.reset.factory_reset,
+            Some(ResetMode::Recreate | ResetMode::Leave)
+        );
     if reset && fresh {
         return refuse(
             "a factory reset needs an existing partition table; leave out --empty= or use --empty=allow",
