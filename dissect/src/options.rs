@@ -93,7 +93,7 @@ pub struct FileSystems {
 }
 
 /// What is looked for in partitions besides file systems.
-const CONTAINERS: [&str; 2] = ["crypto_LUKS", "swap"];
+const CONTAINERS: [&str; 3] = ["crypto_LUKS", "swap", "DM_integrity"];
 
 impl Options {
     /// Any image, no filter, no root hash.

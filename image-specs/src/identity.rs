@@ -42,6 +42,15 @@ impl Seed {
         derive(self.0, &[b"verity-uuid"])
     }
 
+    /// The salt of the dm-integrity device in the partition that was given `partition`. (Ours: systemd
+    /// makes no such partitions.)
+    pub fn integrity_salt(self, partition: Uuid) -> [u8; 16] {
+        let digest = hmac(self.0, &[b"integrity-salt", partition.as_bytes()]);
+        let mut salt = [0; 16];
+        salt.copy_from_slice(&digest[..16]);
+        salt
+    }
+
     /// The salt of every verity hash tree of the image.
     pub fn verity_salt(self) -> [u8; 32] {
         hmac(self.0, &[b"verity-salt"])
@@ -135,6 +144,22 @@ mod tests {
         assert_eq!(
             hex::encode(seed.verity_salt()),
             "860f08c6a5ec51f0b5d608187cbd374c16ba09b312ee6ece89bc87527654eddf"
+        );
+    }
+
+    #[test]
+    fn salts_of_integrity_devices_differ() {
+        let one = Seed::new(uuid("11111111-2222-3333-4444-555555555555"));
+        let other = Seed::new(Uuid::nil());
+        let partition = one.disk();
+        assert_eq!(one.integrity_salt(partition), one.integrity_salt(partition));
+        assert_ne!(
+            one.integrity_salt(partition),
+            one.integrity_salt(Uuid::nil())
+        );
+        assert_ne!(
+            one.integrity_salt(partition),
+            other.integrity_salt(partition)
         );
     }
 

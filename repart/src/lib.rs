@@ -8,6 +8,7 @@ pub mod build;
 pub mod crypttab;
 pub mod definition;
 pub mod fstab;
+pub mod integrity;
 pub mod load;
 pub mod makefs;
 pub mod plan;

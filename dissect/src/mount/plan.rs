@@ -122,13 +122,24 @@ pub enum PlanError {
     #[error("partition {0} holds no file system that is known, so it cannot be mounted")]
     Unknown(Designator),
     /// A partition holds what must not be mounted.
-    #[error("partition {designator} holds {kind}, which is not among the allowed file systems")]
+    #[error(
+        "partition {designator} holds {kind}, which is not among the allowed file systems{}",
+        integrity(kind)
+    )]
     NotAllowed {
         /// Which.
         designator: Designator,
         /// What it holds.
         kind: String,
     },
+}
+
+/// What to do about a partition that is no file system yet.
+fn integrity(kind: &str) -> &'static str {
+    match kind {
+        "DM_integrity" => "; open it with integritysetup, and mount what that gives",
+        _ => "",
+    }
 }
 
 /// The partitions that are mounted, in order, and where.

@@ -52,7 +52,10 @@ fn unsupported(kind: Kind) -> ReadError {
     let what = match kind {
         Kind::Luks1 | Kind::Luks2 | Kind::Bitlocker => "it is encrypted",
         Kind::Gpt | Kind::Dos => "it is a partition table, not a file system",
-        Kind::Swap | Kind::VerityHash | Kind::Integrity | Kind::Jbd | Kind::Lvm2 | Kind::Mdraid => {
+        Kind::Integrity => {
+            "its sectors have tags of their own; `integritysetup open` gives the device with the file system"
+        }
+        Kind::Swap | Kind::VerityHash | Kind::Jbd | Kind::Lvm2 | Kind::Mdraid => {
             "it is no file system"
         }
         _ => {

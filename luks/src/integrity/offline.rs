@@ -147,6 +147,12 @@ impl Format {
         })
     }
 
+    /// Bytes that a device of this size offers; neither salt nor key changes that.
+    pub fn room(&self, size: Bytes) -> Result<Bytes, OfflineError> {
+        let (_, layout) = self.parameters()?.fit(size, [0; 16])?;
+        Ok(Bytes::new(layout.provided_sectors.saturating_mul(SECTOR)))
+    }
+
     /// The size of a device, in whole 4096 bytes, that offers at least `data` bytes.
     pub fn size_for(&self, data: Bytes) -> Result<Bytes, OfflineError> {
         let parameters = self.parameters()?;

@@ -11,11 +11,13 @@ use image_specs::gpt::Table;
 use image_specs::identity;
 use image_specs::magic::Found;
 use image_specs::units::{Bytes, Extent};
+use luks::integrity::offline::Before;
 use veritysetup::{HashAlgorithm, RootHash};
 
 use super::encrypt::EncryptError;
 use super::fill::Filling;
 use super::hash_tree::{self, HashTreeError};
+use super::integrity::{self, IntegrityError};
 use super::job::Job;
 use super::phase::{self, Doing};
 use super::sign::SignError;
@@ -97,6 +99,8 @@ pub enum StepError {
     HashTree(#[from] HashTreeError),
     #[error(transparent)]
     Encrypt(#[from] EncryptError),
+    #[error(transparent)]
+    Integrity(#[from] IntegrityError),
     #[error(transparent)]
     Sign(#[from] SignError),
     #[error(transparent)]
@@ -225,6 +229,13 @@ impl<'a> Run<'a> {
             partition: self.partition(index).clone(),
         };
         let extent = filling.partition.extent();
+        if definition.tags.standalone {
+            let before = match self.is_unzeroed(extent) {
+                true => Before::Anything,
+                false => Before::Zeros,
+            };
+            return integrity::write(&filling, before, self.device);
+        }
         let hashed = filling.partition.verity.data.is_some();
         if hashed {
             // All of it is hashed, and the same contents are to give the same hash.

@@ -37,6 +37,8 @@ pub struct Keys {
     pub passphrases: BTreeMap<usize, Secret>,
     /// What the keys of partitions are sealed to, by the same place.
     pub sealings: BTreeMap<usize, Sealing>,
+    /// Keys of `IntegrityKeyFile=`, by the same place.
+    pub integrity: BTreeMap<usize, Secret>,
     /// The seed, where it was given: for `EncryptVolumeKey=seed`.
     pub seed: Option<Secret>,
 }

@@ -104,6 +104,13 @@ fn blocks(
         return Ok(room.size.get());
     };
     let size = size.min(room.size);
+    require_length(source, size)?;
+    device.copy_from(&source.file, source.offset.get(), room.start, size)?;
+    Ok(size.get())
+}
+
+/// Refuses a source that has become smaller since it was measured.
+pub(super) fn require_length(source: &BlockSource, size: Bytes) -> Result<(), StepError> {
     let length = source.file.metadata();
     let length = length.map_or(u64::MAX, |metadata| metadata.len());
     let end = source.offset.saturating_add(size).get();
@@ -114,8 +121,7 @@ fn blocks(
             found: length,
         });
     }
-    device.copy_from(&source.file, source.offset.get(), room.start, size)?;
-    Ok(size.get())
+    Ok(())
 }
 
 /// A character device has no holes and no size: it fills the partition.

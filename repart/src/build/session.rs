@@ -27,6 +27,7 @@ use super::steps;
 use super::tabs::Tabs;
 use super::target::{Target, TargetError};
 use crate::definition::{CopyBlocks, Definition, Encrypt, VerityMode};
+use crate::integrity;
 use crate::plan::{self, CheckError, EmptyMode, Plan, PlanError, PlannedPartition, SizeMode};
 use crate::populate::PopulateError;
 use crate::survey::{FoundContent, FoundLabel, Survey};
@@ -355,8 +356,15 @@ impl<'a> Session<'a> {
     /// What filling a partition takes of the target's file system; holes take nothing.
     fn bytes_to_write(&self, definition: usize, partition: &PlannedPartition) -> Bytes {
         let contents = self.bytes_of_contents(definition);
-        let encryption = &self.job.definitions()[definition].encryption;
+        let wanted = &self.job.definitions()[definition];
+        let encryption = &wanted.encryption;
         match encryption.mode {
+            Encrypt::Off if wanted.tags.standalone => {
+                let sector = stage::fs_sector(wanted, self.job);
+                let room = integrity::inner_size(wanted, sector, partition.new_size);
+                let room = room.unwrap_or(Bytes::ZERO);
+                contents.saturating_add(partition.new_size.saturating_sub(room))
+            }
             Encrypt::Off => contents,
             _ if contents.is_zero() => contents,
             _ if !encrypt::keeps_holes(encryption) => partition.new_size,

@@ -7,6 +7,7 @@ use super::phase::{Doing, Phase};
 use super::session::{Replay, Session, SessionError, file_of, place};
 use super::stage::{self, StagedContent};
 use crate::definition::{Definition, Encrypt, Minimize, VerityMode};
+use crate::integrity;
 use crate::plan::Plan;
 use crate::populate::{self, Spec};
 
@@ -27,6 +28,7 @@ impl Session<'_> {
             }
         }
         for (at, definition) in job.definitions().iter().enumerate() {
+            self.require_room_for_tags(at, definition)?;
             hash_tree::check(definition, stage::fs_sector(definition, job)).map_err(|source| {
                 SessionError::Parity {
                     file: file_of(definition),
@@ -38,6 +40,30 @@ impl Session<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Refuses what fits `SizeMaxBytes=` only without its tags.
+    fn require_room_for_tags(
+        &self,
+        at: usize,
+        definition: &Definition,
+    ) -> Result<(), SessionError> {
+        let staged = self.staged.get(at).map(StagedContent::size);
+        let content = staged.or_else(|| self.sources.get(&at)?.size);
+        let limited = content.zip(definition.size_max);
+        let Some((content, limit)) = limited.filter(|_| definition.tags.standalone) else {
+            return Ok(());
+        };
+        let sector = stage::fs_sector(definition, self.job);
+        let size = integrity::size_for(definition, sector, content.get()).unwrap_or(u64::MAX);
+        match size > limit.get() {
+            true => Err(SessionError::TooBig {
+                file: file_of(definition),
+                size,
+                limit: limit.get(),
+            }),
+            false => Ok(()),
+        }
     }
 
     fn stage_file_system(
@@ -73,8 +99,9 @@ impl Session<'_> {
             populate::Sizing::Known(size) => StagedContent::Sized(Bytes::new(size)),
             populate::Sizing::ByBuilding { at_most } => {
                 let likely = self.likely_offset(at, Bytes::new(at_most), random);
-                // What will be encrypted must not lie in the image before.
-                let plain = definition.encryption.mode == Encrypt::Off;
+                // What will be encrypted must not lie in the image before; what gets tags lies elsewhere.
+                let plain =
+                    definition.encryption.mode == Encrypt::Off && !definition.tags.standalone;
                 let target = self.target.as_mut();
                 let target = target.filter(|target| plain && target.is_new());
                 match (likely, target) {

@@ -13,7 +13,7 @@ use super::read::Settings;
 use super::value::{self, Notes};
 use super::{
     CopyBlocks, Definition, Encrypt, EncryptedVolume, Kdf, Key, Minimize, MountPoint, Problem,
-    Reason, Share, SplitName, UuidChoice, VerityMode,
+    Reason, Share, SplitName, UuidChoice, VerityMode, tags,
 };
 
 /// A definition as far as its files have been read; nothing has been derived or compared.
@@ -61,6 +61,7 @@ fn is_strict(key: Key) -> bool {
             | Key::VerityFEC
             | Key::EncryptVolumeKey
             | Key::EncryptFreeSpace
+            | Key::IntegrityKeyFile
             | Key::IfExists
             | Key::IfMissing
             | Key::IfOutOfBounds
@@ -130,12 +131,13 @@ impl Draft {
             | Key::TPM2PCRs
             | Key::EncryptKDF
             | Key::Discard
-            | Key::Integrity
-            | Key::IntegrityAlgorithm
             | Key::VolumeName
             | Key::EncryptedVolume
             | Key::EncryptVolumeKey
             | Key::EncryptFreeSpace => self.encryption(key, value, settings, &mut notes),
+            Key::Integrity | Key::IntegrityAlgorithm | Key::IntegrityKeyFile => {
+                tags::assign(&mut self.definition, key, value, settings)
+            }
         };
         match assigned {
             Err(reason) if is_strict(key) => Err(notes.refused(reason)),
@@ -329,20 +331,6 @@ impl Draft {
             Key::TPM2PCRs => encryption.tpm2_pcrs.push(value::pcrs(value)?),
             Key::EncryptKDF => encryption.kdf = kdf(value)?,
             Key::Discard => encryption.discard = conf::tristate(value)?,
-            Key::Integrity => {
-                encryption.inline_integrity = match (value, conf::boolean(value)) {
-                    ("" | "off", _) | (_, Ok(false)) => false,
-                    ("inline", _) | (_, Ok(true)) => true,
-                    _ => return Err(Reason::Choice("off and inline")),
-                }
-            }
-            Key::IntegrityAlgorithm => {
-                const KNOWN: [&str; 4] = ["", "hmac-sha1", "hmac-sha256", "hmac-sha512"];
-                if !KNOWN.contains(&value) {
-                    return Err(Reason::Choice("hmac-sha1, hmac-sha256 and hmac-sha512"));
-                }
-                encryption.integrity_algorithm = value::text(value);
-            }
             Key::VolumeName => encryption.volume_name = value::text(value),
             Key::EncryptVolumeKey => {
                 encryption.seeded = match value {

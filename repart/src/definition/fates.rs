@@ -154,7 +154,24 @@ const FATES: &[(Key, &str, Option<&str>, Fate)] = &[
         Applied("build::encrypt"),
     ),
     (Key::Integrity, "Encrypt=yes", Some("inline"), Refused),
-    (Key::IntegrityAlgorithm, "", None, Refused),
+    (
+        Key::Integrity,
+        "Format=ext4",
+        Some("standalone"),
+        Applied("build::integrity, plan: space"),
+    ),
+    (
+        Key::IntegrityAlgorithm,
+        "Integrity=standalone",
+        Some("sha256"),
+        Applied("build::integrity"),
+    ),
+    (
+        Key::IntegrityKeyFile,
+        "Integrity=standalone",
+        Some("/x"),
+        Applied("the binary: keys"),
+    ),
     (Key::VolumeName, "", None, Refused),
     (
         Key::EncryptedVolume,
@@ -231,6 +248,7 @@ const FATES: &[(Key, &str, Option<&str>, Fate)] = &[
 fn every_key_is_applied_or_refused() {
     let mut keys: Vec<Key> = FATES.iter().map(|(key, ..)| *key).collect();
     keys.sort();
+    keys.dedup();
     let mut all = Key::ALL.to_vec();
     all.sort();
     assert_eq!(keys, all);

@@ -158,6 +158,7 @@ fn cannot_merge(definition: &Definition) -> Option<Key> {
     let keys = [
         (Key::CopyBlocks, definition.copy_blocks.is_some()),
         (Key::Encrypt, definition.encryption.mode != Encrypt::Off),
+        (Key::Integrity, definition.tags.standalone),
         (Key::Verity, definition.verity.mode != VerityMode::Off),
     ];
     keys.into_iter()

@@ -27,6 +27,7 @@ mod read;
 mod resolve;
 mod set;
 mod share;
+mod tags;
 #[cfg(test)]
 mod tests;
 mod tree_keys;
@@ -40,6 +41,7 @@ pub use problem::{Combination, Diagnostic, Link, Position, Problem, Reason};
 pub use read::{Filter, Settings, Source, read, read_into};
 pub use set::{DefinitionSet, Supplement, VeritySet};
 pub use share::{Share, ShareOf, Shares};
+pub use tags::Tags;
 pub use unsupported::unsupported;
 
 /// What the names of credentials begin with that are definitions.
@@ -102,6 +104,8 @@ pub struct Definition {
     pub split_name: SplitName,
     /// `Encrypt=` and what belongs to it.
     pub encryption: Encryption,
+    /// `Integrity=standalone` and its key.
+    pub tags: Tags,
     /// `Verity=`, `VerityMatchKey=` and the block sizes.
     pub verity: Verity,
     /// The GPT attribute bits for a new partition: `Flags=`, `NoAuto=`, `ReadOnly=`,
@@ -369,6 +373,7 @@ impl Definition {
             mount_points: Vec::new(),
             split_name: SplitName::default(),
             encryption: Encryption::default(),
+            tags: Tags::default(),
             verity: Verity::default(),
             flags: 0,
             existing: Existing::default(),

@@ -18,6 +18,17 @@ fn values_arrive_and_nothing_is_the_default() {
     assert!(!reset.encryption.seeded);
     assert_eq!(reset.encryption.free_space, None);
 
+    let tagged = read(
+        "Type=home; Integrity=standalone; IntegrityAlgorithm=hmac-sha512; IntegrityKeyFile=/k",
+    );
+    assert!(tagged.tags.standalone && !tagged.encryption.inline_integrity);
+    assert_eq!(tagged.tags.key_file.unwrap().to_str(), Some("/k"));
+    assert_eq!(tagged.format.unwrap().name(), "ext4");
+    let reset = read(
+        "Type=home; Integrity=standalone; IntegrityKeyFile=/k; IntegrityKeyFile=; Integrity=off",
+    );
+    assert_eq!(reset.tags, super::Tags::default());
+
     let data = "Type=root; Verity=data; VerityMatchKey=r";
     let hash = "Type=root-verity; Verity=hash; VerityMatchKey=r; VerityHashAlgorithm=sha512; VeritySalt=00ff; VerityHashType=0; VerityFEC=24";
     let set = read_all(&[data, hash]).unwrap();
@@ -131,6 +142,43 @@ fn what_is_refused() {
         (
             "Verity=data; VerityMatchKey=r; VerityHashAlgorithm=sha512",
             "VerityHashAlgorithm= needs Verity=hash",
+        ),
+        (
+            "Integrity=standalone; Encrypt=yes",
+            "Integrity=standalone cannot be combined with Encrypt=",
+        ),
+        (
+            "Integrity=standalone; Verity=data; VerityMatchKey=r",
+            "cannot be combined with Verity=",
+        ),
+        (
+            "Integrity=standalone; BlockDeviceReplace=/x",
+            "cannot be combined with BlockDeviceReplace=",
+        ),
+        (
+            "Integrity=standalone; Format=empty",
+            "needs a file system or CopyBlocks=",
+        ),
+        (
+            "Integrity=standalone; IntegrityAlgorithm=hmac-sha256",
+            "needs IntegrityKeyFile= for an hmac- algorithm",
+        ),
+        (
+            "Integrity=standalone; IntegrityAlgorithm=sha256; IntegrityKeyFile=/k",
+            "IntegrityKeyFile= needs an hmac- algorithm",
+        ),
+        (
+            "Integrity=standalone; IntegrityAlgorithm=hmac-sha1; IntegrityKeyFile=/k",
+            "needs crc32c, sha256, hmac-sha256 or hmac-sha512",
+        ),
+        ("Integrity=standalone; IntegrityKeyFile=k", "is refused"),
+        (
+            "IntegrityKeyFile=/k",
+            "IntegrityKeyFile= needs Integrity=standalone",
+        ),
+        (
+            "Encrypt=yes; Integrity=inline; IntegrityAlgorithm=crc32c",
+            "needs an hmac- algorithm with Integrity=inline",
         ),
         ("VerityFEC=2", "VerityFEC= needs Verity=hash"),
         (

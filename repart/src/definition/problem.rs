@@ -270,6 +270,9 @@ pub enum Combination {
         "IfExists= tells the partition that was made for this definition from others by its UUID, which is not known beforehand with Verity=data, Verity=hash, CopyBlocks=auto or UUID=null; set UUID="
     )]
     Unrecognisable,
+    /// What a partition with tags of its own cannot have.
+    #[error("Integrity=standalone cannot be combined with {0}")]
+    Standalone(Key),
     /// `DefaultSubvolume=` is not among `Subvolumes=`.
     #[error("DefaultSubvolume={0} must be listed in Subvolumes=, too")]
     DefaultSubvolume(String),

@@ -9,7 +9,7 @@ use super::assign::Draft;
 use super::read::Settings;
 use super::{
     Combination, Definition, Diagnostic, Encrypt, Format, Key, Minimize, Position, Problem,
-    Refusal, VerityMode, existing, tree_keys,
+    Refusal, VerityMode, existing, tags, tree_keys,
 };
 
 /// Fills in what is implied and refuses what does not go together.
@@ -174,7 +174,12 @@ impl Draft {
             Some(format) => Some(Format::from_name(&format)),
             None if copies => None,
             None if designator == Some(Designator::Swap) => Some(Format::Swap),
-            None if !populates && definition.encryption.mode == Encrypt::Off => None,
+            None if !populates
+                && definition.encryption.mode == Encrypt::Off
+                && !definition.tags.standalone =>
+            {
+                None
+            }
             None if matches!(designator, Some(Designator::Esp | Designator::Xbootldr)) => {
                 Some(Format::Vfat)
             }
@@ -359,15 +364,7 @@ fn check_encryption(
     const LONGEST_NAME: usize = 127;
     let encryption = &definition.encryption;
     let encrypts = encryption.mode != Encrypt::Off;
-    if encryption.inline_integrity && !encrypts {
-        return Err(needs(Key::Integrity, "Encrypt="));
-    }
-    if encryption.inline_integrity && encryption.discard == Some(true) {
-        return Err((
-            Key::Integrity,
-            Combination::Excludes(Key::Integrity, Key::Discard),
-        ));
-    }
+    tags::check(definition, warnings)?;
     let own = [
         (Key::EncryptVolumeKey, encryption.seeded),
         (Key::EncryptFreeSpace, encryption.free_space.is_some()),
@@ -385,11 +382,6 @@ fn check_encryption(
         if definition.block_device_replace.is_none() {
             return Err(needs(Key::VolumeName, "BlockDeviceReplace="));
         }
-    }
-    if encryption.integrity_algorithm.is_some() && !encryption.inline_integrity {
-        let (key, needs) = (Key::IntegrityAlgorithm, "Integrity=inline");
-        let problem = Problem::Combination(Combination::NoEffect { key, needs });
-        warnings.push(definition.diagnostic(key, problem));
     }
     let idle = [
         (Key::Discard, encryption.discard == Some(true)),

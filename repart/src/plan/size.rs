@@ -8,6 +8,7 @@ use veritysetup::fec;
 
 use super::layout::{Entry, Layout, UNLIMITED, Wanted, limit};
 use crate::definition::{Encrypt, Format, Verity, VerityMode};
+use crate::integrity;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -165,6 +166,10 @@ impl Layout<'_> {
         } else {
             0
         };
+        if definition.tags.standalone {
+            let size = integrity::size_for(definition, wanted.fs_sector, inner);
+            return size.map_or(UNLIMITED, |size| self.up(size));
+        }
         reserve.saturating_add(inner)
     }
 }

@@ -25,6 +25,7 @@ pub(crate) fn keys(args: &RepartArgs, wanted: &DefinitionSet, ui: &Ui) -> Result
             Some(SeedArg::Random) | None => None,
         },
         passphrases: BTreeMap::new(),
+        integrity: integrity_keys(wanted, ui)?,
         sealings: sealings(args, wanted)?,
     };
     for (at, definition) in wanted.definitions.iter().enumerate() {
@@ -44,6 +45,29 @@ pub(crate) fn keys(args: &RepartArgs, wanted: &DefinitionSet, ui: &Ui) -> Result
         }
     }
     check_seed(wanted, &keys)?;
+    Ok(keys)
+}
+
+/// The keys of `IntegrityKeyFile=`.
+fn integrity_keys(wanted: &DefinitionSet, ui: &Ui) -> Result<BTreeMap<usize, Secret>, Failure> {
+    const LARGEST: usize = 4096;
+    let mut keys = BTreeMap::new();
+    for (at, definition) in wanted.definitions.iter().enumerate() {
+        let Some(path) = &definition.tags.key_file else {
+            continue;
+        };
+        let failed = |failure| placed(definition, Key::IntegrityKeyFile, failure);
+        let key = read(path, ui).map_err(failed)?;
+        if !(1..=LARGEST).contains(&key.len()) {
+            let text = format!(
+                "the integrity key in {} has {} bytes; 1 to {LARGEST} are possible",
+                path.display(),
+                key.len()
+            );
+            return Err(failed(Failure::message(text)));
+        }
+        keys.insert(at, key);
+    }
     Ok(keys)
 }
 
