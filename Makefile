@@ -2,6 +2,8 @@
 
 PREFIX ?= /usr/local
 DESTDIR ?=
+# Where dracut and initramfs-tools look; they know no /usr/local.
+INITRD_PREFIX ?= /usr
 SECONDS_PER_FUZZ_TARGET ?= 60
 CARGO ?= cargo
 # Names the binary answers to.
@@ -9,7 +11,7 @@ NAMES = systemd-repart systemd-dissect systemd-vpick mount.ddi veritysetup integ
 # The same, for programs that only units start.
 UNIT_NAMES = systemd-growfs systemd-makefs systemd-validatefs systemd-veritysetup systemd-integritysetup
 
-.PHONY: build demo test guest-test check bench fuzz peer-test install clean
+.PHONY: build demo test guest-test check bench fuzz peer-test install install-initrd clean
 
 build:
 	@scripts/setup build
@@ -56,6 +58,17 @@ install: build
 	for name in ddi $(NAMES); do \
 		install -m644 target/documents/completions/$$name.bash \
 			$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$name; \
+	done
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -m644 packaging/systemd/* $(DESTDIR)$(PREFIX)/lib/systemd/system/
+
+# `ddi repart` in the initrds that are made from now on.
+install-initrd:
+	install -Dm755 packaging/dracut/95ddi-repart/module-setup.sh \
+		$(DESTDIR)$(INITRD_PREFIX)/lib/dracut/modules.d/95ddi-repart/module-setup.sh
+	for script in hooks/ddi-repart scripts/local-premount/ddi-repart; do \
+		install -Dm755 packaging/initramfs-tools/$$script \
+			$(DESTDIR)$(INITRD_PREFIX)/share/initramfs-tools/$$script; \
 	done
 
 clean:
