@@ -280,6 +280,23 @@ fn a_listening_socket_serves_several_until_the_last_has_left() {
         });
         assert_eq!(answers[0]["error"], "org.varlink.service.PermissionDenied");
     }
+    // The same as on the command line, whatever disks this machine has.
+    let listed = run(repart().args(["--list-devices", "--json=short"]));
+    let listed: Vec<Value> = serde_json::from_str(&listed).unwrap();
+    let list = "io.systemd.Repart.ListCandidateDevices";
+    let answers = clients[1].ask(list, &json!({}), true).unwrap();
+    let nodes = |all: &[Value], at: &str| -> Vec<Value> {
+        let node = |one: &Value| one.pointer(at).cloned();
+        all.iter().filter_map(node).collect()
+    };
+    assert_eq!(nodes(&answers, "/parameters/node"), nodes(&listed, "/node"));
+    if listed.is_empty() {
+        assert_eq!(answers[0]["error"], "io.systemd.Repart.NoCandidateDevices");
+    }
+    let answers = clients[1]
+        .ask(list, &json!({"subscribe": true}), true)
+        .unwrap();
+    assert_eq!(answers[0]["parameters"], json!({"parameter": "subscribe"}));
     drop(clients);
     assert!(server.wait().unwrap().success());
 }
@@ -403,4 +420,55 @@ fn the_service_manager_hears_what_a_run_does() {
     run(repart()
         .args([&definitions, common::SEED, &node])
         .env("NOTIFY_SOCKET", &notified));
+}
+
+/// With `DDI_PEER_ROOT` (`make peer-test`): varlinkctl of that systemd runs the binary as it runs
+/// systemd-repart, and finds nothing wrong with what it hears.
+#[test]
+fn the_peer_s_varlinkctl_is_served() {
+    let Some(root) = std::env::var_os("DDI_PEER_ROOT") else {
+        return;
+    };
+    let root = root.to_str().unwrap();
+    let libraries = format!("{root}/usr/lib/x86_64-linux-gnu");
+    let scratch = Scratch::new();
+    let tool = scratch.path("systemd-repart").display().to_string();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_ddi"), &tool).unwrap();
+    let varlinkctl = |arguments: &[&str]| {
+        let mut command = Command::new(format!("{root}/lib64/ld-linux-x86-64.so.2"));
+        command
+            .arg("--library-path")
+            .arg(format!("{libraries}:{libraries}/systemd"));
+        command
+            .arg(format!("{root}/usr/bin/varlinkctl"))
+            .args(arguments);
+        command
+    };
+    let said = run(&mut varlinkctl(&["info", &tool]));
+    assert!(said.contains("io.systemd.Repart"), "{said}");
+    for name in ["io.systemd", "io.systemd.Repart", "org.varlink.service"] {
+        // It is parsed, and printed again.
+        let text = run(&mut varlinkctl(&["introspect", &tool, name]));
+        fs::write(scratch.path("idl"), text).unwrap();
+        let idl = scratch.path("idl").display().to_string();
+        run(&mut varlinkctl(&["validate-idl", &idl]));
+    }
+    let definitions = scratch.definitions(&[SWAP]);
+    let node = disk(&scratch, "disk.raw", 30);
+    for dry_run in [true, false] {
+        let given = parameters(&node, "allow", dry_run, &definitions).to_string();
+        let call = [
+            "call",
+            "--json=short",
+            &tool,
+            "io.systemd.Repart.Run",
+            &given,
+        ];
+        let said = run(&mut varlinkctl(&call));
+        assert_eq!(said.contains("minimalSizeBytes"), dry_run, "{said}");
+    }
+    let given = parameters(&node, "require", false, &definitions).to_string();
+    let mut call = varlinkctl(&["call", "--more", &tool, "io.systemd.Repart.Run", &given]);
+    let said = common::fails(&mut call, 1);
+    assert!(said.contains("ConflictingDiskLabelPresent"), "{said}");
 }

@@ -68,9 +68,14 @@ fn none(root: &Path) -> Failure {
     )
 }
 
-/// `--list-devices`: the disks that can be partitioned.
+/// The disks that can be partitioned.
+pub(crate) fn candidates() -> Result<Vec<Candidate>, Failure> {
+    Ok(candidates::list(&Sysfs::default(), Path::new(UDEV))?)
+}
+
+/// `--list-devices`: all of them.
 pub(crate) fn list(ui: &Ui) -> Result<Exit, Failure> {
-    let found = candidates::list(&Sysfs::default(), Path::new(UDEV))?;
+    let found = candidates()?;
     if ui.mode() == Mode::Text {
         ui.print(&found.iter().map(text).collect::<String>())?;
     } else {
@@ -89,7 +94,7 @@ fn text(candidate: &Candidate) -> String {
 }
 
 /// The fields of `io.systemd.Repart.ListCandidateDevices`.
-fn object(candidate: &Candidate) -> serde_json::Value {
+pub(crate) fn object(candidate: &Candidate) -> serde_json::Value {
     json!({
         "node": candidate.node,
         "symlinks": candidate.links,

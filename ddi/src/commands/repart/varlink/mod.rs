@@ -3,6 +3,7 @@
 //! `systemd-repart` serves it when it is started with a socket: by `ddi-repart-varlink.socket`, or by
 //! `varlinkctl call /usr/bin/systemd-repart …`.
 
+mod candidates;
 mod faults;
 mod run;
 
@@ -63,6 +64,7 @@ impl Interface for Repart {
     fn call(&self, request: Request, answers: &mut Answers<'_>) -> Answer {
         match request.method.as_str() {
             "Run" => run::run(request, answers),
+            "ListCandidateDevices" => candidates::list(request, answers),
             other => Err(Fault::method_not_implemented(&format!("{NAME}.{other}"))),
         }
     }
