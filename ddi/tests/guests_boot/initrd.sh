@@ -24,7 +24,7 @@ step() {
 
 step ddi dissect --mount --read-only --root-hash="$root" \
     --image-policy='root=verity:=ignore' /dev/vda /sysroot
-step ddi repart --dry-run=no --root=/sysroot --key-file=/sysroot/etc/ddi-test.key /dev/vda
+step ddi repart --dry-run=no --root=/sysroot --key-file=/sysroot/etc/ddi-test.key
 mkdir -p /run/var
 step mount -t ext4 /dev/vda4 /run/var
 step ddi growfs /run/var

@@ -7,6 +7,7 @@
 //! bounded choice where they are many); and a bounded choice of arbitrary subsets of their sectors.
 
 mod image;
+pub mod log_writes;
 
 use blockdev::memory::Event;
 use image_specs::units::SectorSize;
@@ -26,6 +27,7 @@ pub struct Recording<'a> {
     before: Image,
     log: &'a [Event],
     sector: usize,
+    torn: bool,
 }
 
 /// Sees each state with a word on where the power failed.
@@ -38,6 +40,17 @@ impl<'a> Recording<'a> {
             before: Image::new(&before, sector),
             log,
             sector: usize::try_from(sector.get()).unwrap(),
+            torn: true,
+        }
+    }
+
+    /// The same with writes that are done as a whole or not at all: a tenth of the states, for logs
+    /// of many effects.
+    #[must_use]
+    pub fn whole_writes(self) -> Self {
+        Self {
+            torn: false,
+            ..self
         }
     }
 
@@ -63,9 +76,11 @@ impl<'a> Recording<'a> {
             self.subsets(&state, epoch, &mut |what, bytes| {
                 counted(&word(what.to_owned()), bytes);
             });
-            self.sector_subsets(&state, epoch, &mut |what, bytes| {
-                counted(&word(what.to_owned()), bytes);
-            });
+            if self.torn {
+                self.sector_subsets(&state, epoch, &mut |what, bytes| {
+                    counted(&word(what.to_owned()), bytes);
+                });
+            }
             for event in epoch {
                 apply(&mut state, event, &mut |_| true, self.sector);
             }
@@ -76,7 +91,7 @@ impl<'a> Recording<'a> {
     fn prefixes(&self, base: &Image, epoch: &[Event], judge: Judge<'_>) {
         let mut state = base.clone();
         for (index, event) in epoch.iter().enumerate() {
-            let pieces = self.pieces(event);
+            let pieces = if self.torn { self.pieces(event) } else { 0 };
             for at in tears(pieces) {
                 let mut front = state.clone();
                 apply(&mut front, event, &mut |piece| piece < at, self.sector);
