@@ -69,23 +69,35 @@ pub fn disk_of_system(root: &Path, sysfs: &Sysfs) -> io::Result<Option<Block>> {
 /// `None` where that are several, or where too many devices are stacked.
 pub fn disk(device: Block) -> Result<Option<Block>, SysfsError> {
     let mut disk: Option<Block> = None;
+    for part in leaves(device)?.unwrap_or_default() {
+        let own = part.disk().unwrap_or(part);
+        match &disk {
+            Some(other) if *other != own => return Ok(None),
+            _ => disk = Some(own),
+        }
+    }
+    Ok(disk)
+}
+
+/// The partitions and disks that a device is made of in the end: itself, where it is made of nothing.
+/// `None` where too many devices are stacked or joined.
+pub fn leaves(device: Block) -> Result<Option<Vec<Block>>, SysfsError> {
+    let mut leaves = Vec::new();
     let mut layer = vec![device];
     for _ in 0..MAX_LAYERS {
         let mut below = Vec::new();
         for device in layer {
             let parts = device.made_of()?;
-            if !parts.is_empty() {
-                below.extend(parts);
-                continue;
-            }
-            let own = device.disk().unwrap_or(device);
-            match &disk {
-                Some(other) if *other != own => return Ok(None),
-                _ => disk = Some(own),
+            match parts.is_empty() {
+                true => leaves.push(device),
+                false => below.extend(parts),
             }
         }
-        if below.is_empty() || below.len() > MAX_LAYERS {
-            return Ok(disk.filter(|_| below.is_empty()));
+        if below.is_empty() {
+            return Ok(Some(leaves));
+        }
+        if below.len() > MAX_LAYERS {
+            return Ok(None);
         }
         layer = below;
     }

@@ -109,6 +109,16 @@ impl FileDevice {
         })
     }
 
+    /// Opens a disk for a look, without a lock: this process may have locked it itself.
+    pub fn peek(path: &Path) -> Result<Self, OpenError> {
+        let opened = open_checked(path, Access::ReadOnly);
+        let opened = opened.and_then(|file| Self::from_file(path, file, None));
+        opened.map_err(|why| OpenError {
+            path: path.to_owned(),
+            why,
+        })
+    }
+
     /// Opens as [`FileDevice::open`] does, but gives those who hold a lock `patience` to end: udev
     /// and its like look at every disk for a moment.
     pub fn open_waiting(

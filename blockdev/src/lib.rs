@@ -28,6 +28,7 @@ mod sys;
 pub mod sysfs;
 pub mod table;
 pub mod tool;
+pub mod udev;
 pub mod usage;
 
 pub use create::NewImage;

@@ -127,9 +127,9 @@ pub(crate) const DEFINITIONS: &[(&str, i32, &str)] = &[
         "error: $/repart.d/10-x.conf: cannot open /nowhere for CopyBlocks=: No such file or directory (os error 2)",
     ),
     (
-        "Type=root\nCopyBlocks=/etc\n",
+        "Type=root\nCopyBlocks=/proc\n",
         1,
-        "error: $/repart.d/10-x.conf: CopyBlocks=/etc (a directory) is not supported yet; name the file or device to copy from",
+        "error: $/repart.d/10-x.conf: /proc is on no block device, or on several; name what is to be copied",
     ),
     (
         "Type=root\nCopyBlocks=$/file\n",
@@ -267,7 +267,7 @@ pub(crate) const SETS: &[(Files, i32, &str)] = &[
             ),
         ],
         1,
-        "error: hashing 10-a.conf into 20-b.conf: the hash tree of 1032192 bytes of data needs 16384 bytes, but its partition has 4096; enlarge SizeMinBytes= of the hash partition or use Minimize=best on it",
+        "error: hashing 10-a.conf into 20-b.conf: the hash tree of 1032192 bytes of data, with its parity, needs 16384 bytes, but its partition has 4096; enlarge SizeMinBytes= of the hash partition or use Minimize=best on it",
     ),
     (
         &[
@@ -568,9 +568,14 @@ pub(crate) const ARGUMENTS: &[(&str, i32, &str)] = &[
         "error: the argument '--tpm2-device <PATH|auto|list|swtpm:…",
     ),
     (
-        "--empty=create --size=auto --image=gpt.raw new.raw",
+        "--empty=create --size=auto --image=nowhere new.raw",
         1,
-        "error: --image= is not supported yet\nhint: leave the option out, or use systemd-repart for this run",
+        "error: cannot open --image=nowhere: No such file or directory (os error 2)",
+    ),
+    (
+        "--empty=create --size=auto --image-policy=root=absent new.raw",
+        1,
+        "error: --image-policy= is for --image=",
     ),
     (
         "--empty=create --size=auto --private-key=one.key new.raw",

@@ -5,6 +5,7 @@
 mod common;
 mod disk;
 mod growing;
+mod sources;
 mod system;
 
 use std::fs;
@@ -39,6 +40,8 @@ fn what_is_on_disks_grows_and_old_disks_are_written_over() {
     testimages::in_guest!(Guest::Uml.limit(Duration::from_secs(300)));
     let folder = Path::new(SCRATCH);
     growing::encrypted_volumes_grow_with_what_is_in_them(folder);
+    sources::partitions_of_the_running_system_are_copied(folder);
+    sources::systems_in_images_are_worked_on(folder);
     growing::large_disks_take_no_longer(folder);
     growing::contents_bring_the_zeros_that_they_need(folder);
 }

@@ -3,10 +3,14 @@
 //!
 //! Invariant: a partition that stays as it is is not spoken of, so whoever uses it notices nothing.
 
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use blockdev::partitions::Wanted;
-use blockdev::partitions::changes::changes;
+use blockdev::partitions::changes::{Change, changes};
+use blockdev::sysfs::{Number, Sysfs};
+use blockdev::udev::Udev;
 use blockdev::usage::{Use, User};
 
 use super::session::{Session, SessionError};
@@ -64,6 +68,27 @@ pub fn in_the_way(plan: &Plan, uses: &[Use]) -> Vec<Use> {
         .filter(|_| changes)
         .cloned()
         .collect()
+}
+
+/// Waits until udev knows the partitions that were added, where it runs; what to say where it is slow.
+/// The disk's lock must be free.
+pub(super) fn settle(disk: &Path, steps: &[Step]) -> Option<String> {
+    let added = steps.iter().filter_map(|step| match step {
+        Step::Tell(Change::Add(wanted)) => Some(wanted.number),
+        _ => None,
+    });
+    let metadata = fs::metadata(disk).ok()?;
+    let block = Sysfs::default()
+        .block(Number::from_dev(metadata.rdev()))
+        .ok()?;
+    let number = |partition| block.partition_of(partition).ok()??.number().ok();
+    let numbers: Vec<Number> = added.filter_map(number).collect();
+    let slow = Udev::default().wait_for(&numbers);
+    (!slow.is_empty()).then(|| {
+        let names: Vec<String> = slow.iter().map(Number::to_string).collect();
+        let names = names.join(", ");
+        format!("warning: udev has not seen the new partitions yet (devices {names}); udevadm settle waits for it")
+    })
 }
 
 impl Session<'_> {

@@ -7,6 +7,7 @@ pub mod encrypt;
 mod fill;
 pub mod growing;
 pub mod hash_tree;
+pub mod in_use;
 pub mod integrity;
 pub mod job;
 pub mod kernel;

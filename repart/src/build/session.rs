@@ -9,7 +9,6 @@ use filetree::Tree;
 use filetree::collect::CollectError;
 use image_specs::eltorito;
 use image_specs::units::{Bytes, Extent};
-use uuid::Uuid;
 use veritysetup::fec::LayoutError;
 
 use super::apply::{self, Applied, ApplyError, Materials};
@@ -17,7 +16,7 @@ use super::contents::{self, Overlay};
 use super::encrypt;
 use super::hash_tree::HashTreeError;
 use super::job::Job;
-use super::kernel::InUse;
+use super::kernel::{self, InUse};
 use super::phase::{Doing, Phase};
 use super::sign::SignError;
 use super::sources::{BlockSource, SourceError};
@@ -112,12 +111,11 @@ impl<'a> Session<'a> {
         for (at, definition) in job.definitions().iter().enumerate() {
             if let Some(wanted) = &definition.copy_blocks {
                 let source =
-                    BlockSource::open(wanted, session.source_root(wanted)).map_err(|source| {
-                        SessionError::Source {
+                    BlockSource::open(wanted, definition.kind, session.source_root(wanted))
+                        .map_err(|source| SessionError::Source {
                             file: file_of(definition),
                             source,
-                        }
-                    })?;
+                        })?;
                 session.sources.insert(at, source);
             }
         }
@@ -215,7 +213,7 @@ impl<'a> Session<'a> {
                 .get(at)
                 .map(StagedContent::size)
                 .or_else(|| self.sources.get(&at)?.size),
-            uuid: None::<Uuid>,
+            uuid: self.sources.get(&at).and_then(|source| source.uuid),
             replaced: None,
         });
         let target = self.target.as_ref();
@@ -292,13 +290,17 @@ impl<'a> Session<'a> {
             old: old.as_ref(),
             on_disk: target.is_block_device(),
         };
-        let applied = apply::apply(job, plan, &steps, &materials, target.device_mut(), watch)?;
+        let mut applied = apply::apply(job, plan, &steps, &materials, target.device_mut(), watch)?;
         if split {
             watch(&Doing::more("writing split artifacts"));
             let artifacts = split::artifacts(job, &applied.plan, target.path())?;
             split::write(&artifacts, target.device())?;
         }
+        let disk = target.is_block_device().then(|| target.path().to_owned());
         target.finish()?;
+        applied
+            .notices
+            .extend(disk.and_then(|disk| kernel::settle(&disk, &steps)));
         if let Some(tabs) = &self.tabs {
             tabs.write(job, &applied)?;
         }

@@ -5,8 +5,12 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use blockdev::sysfs::Sysfs;
+use image_specs::partition::PartitionType;
 use image_specs::units::Bytes;
+use uuid::Uuid;
 
+use super::in_use::{self, InUseError};
 use crate::definition::CopyBlocks;
 
 /// Blocks to copy into a partition.
@@ -20,6 +24,8 @@ pub struct BlockSource {
     pub offset: Bytes,
     /// Number of bytes; `None` for a character device, which fills its partition.
     pub size: Option<Bytes>,
+    /// The UUID of the partition that `CopyBlocks=auto` found.
+    pub uuid: Option<Uuid>,
 }
 
 /// Why a source cannot be copied.
@@ -50,19 +56,35 @@ pub enum SourceError {
         /// What it is.
         what: &'static str,
     },
-    /// What a later version brings.
-    #[error("CopyBlocks={0} is not supported yet; name the file or device to copy from")]
-    NotYet(String),
+    /// Nothing of the running system is meant, or it cannot be found.
+    #[error(transparent)]
+    InUse(#[from] InUseError),
     /// Devices of the running system do not belong in an image of another root.
-    #[error("{} is a device; with --root= only regular files can be copied from", .0.display())]
+    #[error("{} is no regular file; with --root= only such can be copied from", .0.display())]
     DeviceWithRoot(PathBuf),
+    /// The same of what is found by itself.
+    #[error(
+        "CopyBlocks=auto finds partitions of the running system, which is not the one of --root=; name the file to copy from"
+    )]
+    AutoWithRoot,
 }
 
 impl BlockSource {
-    /// Opens what a `CopyBlocks=` names; below `root` where one is given.
-    pub fn open(wanted: &CopyBlocks, root: Option<&Path>) -> Result<Self, SourceError> {
+    /// Opens what the `CopyBlocks=` of a partition of this type names; below `root` where one is given.
+    pub fn open(
+        wanted: &CopyBlocks,
+        kind: PartitionType,
+        root: Option<&Path>,
+    ) -> Result<Self, SourceError> {
         match wanted {
-            CopyBlocks::Auto => Err(SourceError::NotYet("auto".to_owned())),
+            CopyBlocks::Auto if root.is_some() => Err(SourceError::AutoWithRoot),
+            CopyBlocks::Auto => {
+                let found = in_use::find(kind, Path::new("/"), &Sysfs::default())?;
+                Ok(Self {
+                    uuid: Some(found.uuid),
+                    ..Self::whole(&found.node, false)?
+                })
+            }
             CopyBlocks::Path(path) => Self::whole(&below(root, path), root.is_some()),
             CopyBlocks::Range { path, offset, size } => {
                 let source = Self::whole(path, false)?;
@@ -106,7 +128,7 @@ impl BlockSource {
             .map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         let found = metadata.file_type();
-        if with_root && !found.is_file() && !found.is_dir() {
+        if with_root && !found.is_file() {
             return Err(SourceError::DeviceWithRoot(path.to_owned()));
         }
         let size = if found.is_file() {
@@ -119,12 +141,10 @@ impl BlockSource {
                 file,
                 offset: Bytes::ZERO,
                 size: None,
+                uuid: None,
             });
         } else if found.is_dir() {
-            return Err(SourceError::NotYet(format!(
-                "{} (a directory)",
-                path.display()
-            )));
+            return Self::whole(&in_use::device_of(path, &Sysfs::default())?, false);
         } else {
             return Err(kind("a pipe or socket"));
         };
@@ -139,6 +159,7 @@ impl BlockSource {
             file,
             offset: Bytes::ZERO,
             size: Some(Bytes::new(size)),
+            uuid: None,
         })
     }
 }
@@ -153,6 +174,8 @@ pub fn below(root: Option<&Path>, path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use image_specs::arch::Architecture;
+
     use super::*;
 
     #[test]
@@ -163,7 +186,8 @@ mod tests {
         std::fs::write(at("odd"), b"x").unwrap();
         std::fs::write(at("empty"), b"").unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe"), rustix::fs::Mode::RUSR).unwrap();
-        let open = |path| BlockSource::open(&CopyBlocks::Path(path), None);
+        let root = PartitionType::parse("root", Architecture::X86_64).unwrap();
+        let open = |path| BlockSource::open(&CopyBlocks::Path(path), root, None);
         assert_eq!(open(at("good")).unwrap().size, Some(Bytes::new(1024)));
         assert_eq!(open("/dev/zero".into()).unwrap().size, None);
         assert!(matches!(
@@ -177,14 +201,17 @@ mod tests {
         assert!(matches!(open(at("pipe")), Err(SourceError::Kind { .. })));
         assert!(matches!(open(at("missing")), Err(SourceError::Open { .. })));
         assert!(matches!(
-            open(dir.path().into()),
-            Err(SourceError::NotYet(_))
+            open("/proc".into()),
+            Err(SourceError::InUse(InUseError::NoDevice(_)))
         ));
-        let root = Path::new("/");
-        let zero = CopyBlocks::Path("/dev/zero".into());
-        assert!(matches!(
-            BlockSource::open(&zero, Some(root)),
-            Err(SourceError::DeviceWithRoot(_))
-        ));
+        let below = |wanted| BlockSource::open(&wanted, root, Some(Path::new("/")));
+        for path in ["/dev/zero", "/usr"] {
+            assert!(matches!(
+                below(CopyBlocks::Path(path.into())),
+                Err(SourceError::DeviceWithRoot(_))
+            ));
+        }
+        let auto = below(CopyBlocks::Auto);
+        assert!(matches!(auto, Err(SourceError::AutoWithRoot)));
     }
 }

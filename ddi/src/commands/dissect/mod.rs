@@ -18,6 +18,10 @@ mod shift;
 mod show;
 mod validate;
 
+use std::path::Path;
+
+use clap::{Args, FromArgMatches};
+
 use action::{Action, Chosen};
 use options::{Copying, Discovery, Idle, Output, Selection, Verification};
 
@@ -52,6 +56,23 @@ pub(crate) struct DissectArgs {
     discovery: Discovery,
     #[command(flatten)]
     idle: Idle,
+}
+
+/// Does `work` in a mount namespace of its own, where the image is mounted at the path that it gets.
+pub(crate) fn mounted(
+    image: &Path,
+    policy: &str,
+    read_only: bool,
+    ui: &Ui,
+    work: impl FnOnce(&Path) -> Result<Exit, Failure> + Send,
+) -> Result<Exit, Failure> {
+    let policy = format!("--image-policy={policy}");
+    let words = [Some(policy.as_str()), read_only.then_some("-r")];
+    let command = DissectArgs::augment_args(clap::Command::new("dissect"));
+    let matches = command.no_binary_name(true);
+    let matches = matches.try_get_matches_from(words.into_iter().flatten())?;
+    let args = DissectArgs::from_arg_matches(&matches)?;
+    kernel::in_image(&args, ui, image, |place, _| work(place))
 }
 
 impl verb::Run for DissectArgs {

@@ -4,6 +4,7 @@ pub(crate) mod args;
 mod check;
 mod device;
 mod growing;
+mod image;
 mod keys;
 mod load;
 mod planning;
@@ -75,6 +76,9 @@ fn run(args: &RepartArgs, ui: &Ui, notifier: &Notifier) -> Result<Exit, Failure>
     }
     if args.configuration.list_devices {
         return device::list(ui);
+    }
+    if let Some(path) = &args.configuration.image {
+        return image::run(args, ui, path, |args| run(args, ui, notifier));
     }
     let args = &device::resolved(args)?;
     let mut tell = |doing: &Doing| notifier.tell(doing);

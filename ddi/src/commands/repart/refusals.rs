@@ -12,21 +12,15 @@ use crate::exit::Failure;
 
 /// Refuses what cannot be served.
 pub(crate) fn check(args: &RepartArgs) -> Result<(), Failure> {
-    not_yet(args)?;
+    devices(args)?;
     folders(args)?;
     sizes(args)?;
     combinations(args)
 }
 
-fn not_yet(args: &RepartArgs) -> Result<(), Failure> {
-    let configuration = &args.configuration;
-    let asked = [
-        (configuration.image.is_some(), "--image="),
-        (configuration.image_policy.is_some(), "--image-policy="),
-    ];
-    if let Some((_, option)) = asked.into_iter().find(|(given, _)| *given) {
-        return Err(Failure::message(format!("{option} is not supported yet"))
-            .with_hint("leave the option out, or use systemd-repart for this run"));
+fn devices(args: &RepartArgs) -> Result<(), Failure> {
+    if args.configuration.image_policy.is_some() && args.configuration.image.is_none() {
+        return Err(Failure::message("--image-policy= is for --image="));
     }
     match &args.device {
         Some(device) if is_block_device(device) && args.size() != SizeMode::Keep => {

@@ -28,7 +28,7 @@ pub(super) use attach::{run as attach, run_detach as detach};
 pub(super) use copy_to::run as copy_to;
 pub(super) use mount::{run as mount, run_umount as umount};
 pub(super) use shift::run as shift;
-pub(super) use with::run as with;
+pub(super) use with::{in_image, run as with};
 
 use options::Discard;
 

@@ -26,6 +26,30 @@ pub(crate) fn run(
     image: &Path,
     command: &[OsString],
 ) -> Result<Exit, Failure> {
+    let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
+    let (program, arguments) = command.split_first().unwrap_or((&shell, &[]));
+    let inside = |place: &Path, device: &Path| -> Result<Exit, Failure> {
+        let status = Command::new(program)
+            .args(arguments)
+            .current_dir(place)
+            .env("SYSTEMD_DISSECT_ROOT", place)
+            .env("SYSTEMD_DISSECT_DEVICE", device)
+            .status();
+        let status = status.map_err(|error| {
+            Failure::message(format!("cannot run {}: {error}", program.display()))
+        })?;
+        Ok(exit(status))
+    };
+    in_image(args, ui, image, inside)
+}
+
+/// Does something with the image mounted at a place of its own, which it gets with the image's device.
+pub(crate) fn in_image(
+    args: &DissectArgs,
+    ui: &Ui,
+    image: &Path,
+    work: impl FnOnce(&Path, &Path) -> Result<Exit, Failure> + Send,
+) -> Result<Exit, Failure> {
     need_root("mounting")?;
     let source = open_source(args, image)?;
     let place = Path::new(PLACE);
@@ -33,30 +57,20 @@ pub(crate) fn run(
         .map_err(|error| Failure::message(format!("cannot make {PLACE}: {error}")))?;
     let Ready { activated, tree } = source.mount(args, ui, image)?;
     let device = activated.disk().to_owned();
-    let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
-    let (program, arguments) = command.split_first().unwrap_or((&shell, &[]));
-    let inside = || -> Result<ExitStatus, Failure> {
+    let inside = || -> Result<Exit, Failure> {
         tree.attach_at(place)?;
         drop(tree);
-        let status = Command::new(program)
-            .args(arguments)
-            .current_dir(place)
-            .env("SYSTEMD_DISSECT_ROOT", place)
-            .env("SYSTEMD_DISSECT_DEVICE", &device)
-            .status();
-        // Processes that the command has left behind keep it; then it ends with them.
+        let exit = work(place, &device);
+        // Processes that were left behind keep it; then it ends with them.
         let unmounted = mount::unmount_all(place);
-        let status = status.map_err(|error| {
-            Failure::message(format!("cannot run {}: {error}", program.display()))
-        })?;
-        if status.success() {
+        if exit.as_ref().is_ok_and(|exit| *exit == Exit::Ok) {
             unmounted?;
         }
-        Ok(status)
+        exit
     };
-    let status = mount::in_own_namespace(inside)??;
+    let exit = mount::in_own_namespace(inside)??;
     activated.close()?;
-    Ok(exit(status))
+    Ok(exit)
 }
 
 /// The command's own exit status; 128 and the signal where one has ended it, as shells have it.
