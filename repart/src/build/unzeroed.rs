@@ -169,10 +169,8 @@ mod tests {
             512 if offset < (512 << 10) + 512 => 1,
             _ => 0,
         };
-        let mut offset = 0;
-        for byte in disk.bytes() {
+        for (offset, byte) in (0..).zip(disk.bytes()) {
             assert_eq!(*byte, expected(offset), "{offset}");
-            offset += 1;
         }
     }
 }

@@ -40,8 +40,8 @@ impl Share {
     /// Parses a number with at most two decimals, a percent sign, and `ram` or nothing; `None` where
     /// there is no percent sign.
     pub(super) fn parse(text: &str) -> Result<Option<Self>, Reason> {
-        const MOST_OF_DISK: u32 = 100_00; // hundredths of a percent
-        const MOST_OF_MEMORY: u32 = 10_000_00;
+        const MOST_OF_DISK: u32 = 10_000; // hundredths of a percent
+        const MOST_OF_MEMORY: u32 = 1_000_000;
         let Some((number, of)) = text.split_once('%') else {
             return Ok(None);
         };
@@ -67,7 +67,7 @@ impl Share {
     }
 
     fn part(self, whole: Bytes) -> Bytes {
-        const WHOLE: u128 = 100_00;
+        const WHOLE: u128 = 10_000;
         let part = u128::from(whole.get()) * u128::from(self.hundredths) / WHOLE;
         Bytes::new(u64::try_from(part).unwrap_or(u64::MAX))
     }
