@@ -173,6 +173,11 @@ fn refusals_say_what_to_do() {
     let (exit, text) = refusal(&used(), &keep(EmptyMode::Refuse));
     assert_eq!(exit.code(), 1);
     insta::assert_snapshot!(text);
+    let grown = set(&[("10-root.conf", "Type=root\nSizeMinBytes=400M\n")]);
+    let plan = plan::plan(&used(), &grown, &keep(EmptyMode::Refuse), &mut || [0; 16]);
+    let text = plan.unwrap_err().to_string();
+    assert!(text.contains("number 1, has 299M at most"), "{text}");
+    assert!(text.contains("needs 400M"), "{text}");
 }
 
 #[test]

@@ -71,6 +71,20 @@ pub enum PlanError {
         /// What it has.
         current: Bytes,
     },
+    /// An existing partition is too small, and what lies behind it is taken.
+    #[error(
+        "{what} needs {needed}, but the one that exists, number {number}, has {room} at most: what lies behind it is taken, and nothing is moved unasked; lower its SizeMinBytes= (10M where none is given) or PaddingMinBytes=, or give it a Priority= above 0"
+    )]
+    CannotGrow {
+        /// The partition as the user knows it.
+        what: String,
+        /// Its number, from 1.
+        number: u64,
+        /// What it needs, padding included.
+        needed: Bytes,
+        /// What it has, with the free space behind it.
+        room: Bytes,
+    },
     /// A definition demands another state of what exists.
     #[error(transparent)]
     Existing(#[from] ExistingError),

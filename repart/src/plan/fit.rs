@@ -181,6 +181,15 @@ impl Layout<'_> {
     }
 
     fn no_space(&mut self, stuck: &Stuck, disk: DiskNeed) -> PlanError {
+        let entry = &self.entries[stuck.index];
+        if let Some(found) = &entry.found {
+            return PlanError::CannotGrow {
+                what: entry.what(),
+                number: u64::from(found.slot) + 1,
+                needed: Bytes::new(stuck.needed),
+                room: Bytes::new(entry.found_size().saturating_add(entry.found_padding)),
+            };
+        }
         self.reset_allocation();
         let largest = (0..self.areas.len()).map(|area| self.available(area)).max();
         let minimal = self.minimal_disk(disk.sector);

@@ -63,6 +63,9 @@ fn planned(error: &PlanError) -> Option<Fault> {
                 false => sizes(named("InsufficientFreeSpace")).with("needFreeBytes", wanted.get()),
             })
         }
+        PlanError::CannotGrow { needed, .. } => {
+            Some(named("InsufficientFreeSpace").with("needFreeBytes", needed.get()))
+        }
         PlanError::Table(_) => Some(named("DiskTooSmall")),
         error if error.exit() == ExitClass::NotForUs => Some(named("ConflictingDiskLabelPresent")),
         _ => None,
