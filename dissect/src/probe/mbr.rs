@@ -2,7 +2,7 @@
 //! extended partition, which are numbered from 5.
 
 use blockdev::{BlockDevice, DeviceError};
-use image_specs::mbr::{Mbr, MbrPartition};
+use image_specs::mbr::{Mbr, MbrPartition, walk};
 use image_specs::partition::Designator;
 use image_specs::units::{Bytes, Extent};
 
@@ -10,12 +10,6 @@ use super::{Found, Kind};
 
 /// Sectors of such a table.
 const SECTOR: u64 = 512;
-
-/// The types of partitions that hold others.
-const EXTENDED: [u8; 3] = [0x05, 0x0f, 0x85];
-
-/// The most boot records of a chain that are followed, which a loop comes to.
-const MAX_RECORDS: usize = 100;
 
 /// Reads every partition; none where there is no boot record.
 pub(super) fn read(device: &dyn BlockDevice) -> Result<Vec<Found>, DeviceError> {
@@ -27,44 +21,15 @@ pub(super) fn read(device: &dyn BlockDevice) -> Result<Vec<Found>, DeviceError> 
         found.extend(partition.and_then(|one| partition_at(device, number, 0, one)));
     }
     let mut numbers = 5..;
-    for extended in primary.partitions.into_iter().flatten() {
-        if EXTENDED.contains(&extended.kind) {
-            logical(device, extended, &mut numbers, &mut found)?;
+    for (_, extended) in primary.extended() {
+        // A chain that is broken counts as far as it goes.
+        let chain = walk(extended.first, &mut |at| record(device, at.get()))?;
+        for (link, number) in chain.links.iter().zip(&mut numbers) {
+            let data = link.data;
+            found.extend(data.and_then(|one| partition_at(device, number, link.at.get(), one)));
         }
     }
     Ok(found)
-}
-
-/// Follows the chain of boot records within an extended partition.
-fn logical(
-    device: &dyn BlockDevice,
-    extended: MbrPartition,
-    numbers: &mut impl Iterator<Item = u32>,
-    found: &mut Vec<Found>,
-) -> Result<(), DeviceError> {
-    let start = extended.first.get();
-    let mut at = start;
-    for _ in 0..MAX_RECORDS {
-        let Some(record) = record(device, at)? else {
-            return Ok(());
-        };
-        let entries = record.partitions.into_iter().flatten();
-        let mut entries = entries
-            .filter(|entry| entry.sectors > 0)
-            .collect::<Vec<_>>();
-        let next = entries.iter().position(|one| EXTENDED.contains(&one.kind));
-        let next = next.map(|index| entries.remove(index));
-        entries.retain(|one| !EXTENDED.contains(&one.kind));
-        // Records have two entries; what stands in the other two places is not theirs.
-        if let (Some(data), Some(number)) = (entries.first(), numbers.next()) {
-            found.extend(partition_at(device, number, at, *data));
-        }
-        match next {
-            Some(next) => at = start.saturating_add(next.first.get()),
-            None => return Ok(()),
-        }
-    }
-    Ok(())
 }
 
 /// The boot record in a sector; `None` where there is none, or the disk ends before.
@@ -154,7 +119,7 @@ mod tests {
         let mut device = MemoryDevice::new(Bytes::mib(4), SectorSize::S512).unwrap();
         write(&mut device, 0, &[(0, 0x0f, 1000, 3000)]);
         write(&mut device, 1000, &[(0, 0x83, 10, 100), (0, 5, 0, 200)]);
-        assert_eq!(numbers(&device).len(), 1 + MAX_RECORDS);
+        assert_eq!(numbers(&device), [(1, 1000), (5, 1010)]);
         write(&mut device, 1000, &[(0, 5, u32::MAX, u32::MAX)]);
         assert_eq!(numbers(&device), [(1, 1000)]);
         write(

@@ -1,15 +1,17 @@
-//! Master boot records: which partition table a disk has, and the protective record of a GPT disk
-//! (UEFI 2.10, section 5.2). Pure.
+//! One boot record: what it lists, what it is there for, and the records of GPT disks. Pure.
 
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::kind::MbrType;
 use crate::units::{Lba, SectorSize};
 
 /// The partition type that guards a GPT.
 const PROTECTIVE: u8 = 0xee;
-const BOOT_CODE: usize = 440;
-const RECORD: usize = 512;
+/// Bytes of a boot record that are code; what stands there is kept.
+pub const BOOT_CODE: usize = 440;
+/// Bytes of a boot record.
+pub const RECORD: usize = 512;
 
 /// A boot record with the signature 55 AA.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,28 +59,28 @@ pub enum ForeignLabel {
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct RawPartition {
-    status: u8,
-    first_chs: [u8; 3],
-    kind: u8,
-    last_chs: [u8; 3],
-    first: U32,
-    sectors: U32,
+pub(super) struct RawPartition {
+    pub(super) status: u8,
+    pub(super) first_chs: [u8; 3],
+    pub(super) kind: u8,
+    pub(super) last_chs: [u8; 3],
+    pub(super) first: U32,
+    pub(super) sectors: U32,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct RawMbr {
-    boot_code: [u8; BOOT_CODE],
-    disk_id: U32,
-    reserved: [u8; 2],
-    partitions: [RawPartition; 4],
-    signature: [u8; 2],
+pub(super) struct RawMbr {
+    pub(super) boot_code: [u8; BOOT_CODE],
+    pub(super) disk_id: U32,
+    pub(super) reserved: [u8; 2],
+    pub(super) partitions: [RawPartition; 4],
+    pub(super) signature: [u8; 2],
 }
 
 const _: () = assert!(size_of::<RawMbr>() == RECORD);
-const SIGNATURE: [u8; 2] = [0x55, 0xaa];
-const UNUSED: RawPartition = RawPartition {
+pub(super) const SIGNATURE: [u8; 2] = [0x55, 0xaa];
+pub(super) const UNUSED: RawPartition = RawPartition {
     status: 0,
     first_chs: [0; 3],
     kind: 0,
@@ -87,20 +89,58 @@ const UNUSED: RawPartition = RawPartition {
     sectors: U32::ZERO,
 };
 
+impl RawPartition {
+    /// What the place lists; `None` where it is unused.
+    pub(super) fn parse(self) -> Option<MbrPartition> {
+        (self.kind != 0).then(|| MbrPartition {
+            status: self.status,
+            kind: self.kind,
+            first: Lba::new(self.first.get().into()),
+            sectors: self.sectors.get(),
+        })
+    }
+
+    /// The bytes of a place. Cylinders, heads and sectors are those of a disk with 255 heads and 63
+    /// sectors a track, as everybody makes them up.
+    pub(super) fn new(partition: MbrPartition) -> Self {
+        let first = u32::try_from(partition.first.get()).unwrap_or(u32::MAX);
+        let last = first.saturating_add(partition.sectors.saturating_sub(1));
+        Self {
+            status: partition.status,
+            first_chs: chs(first),
+            kind: partition.kind,
+            last_chs: chs(last),
+            first: first.into(),
+            sectors: partition.sectors.into(),
+        }
+    }
+}
+
+/// Head, sector with the high bits of the cylinder, cylinder.
+fn chs(lba: u32) -> [u8; 3] {
+    const HEADS: u32 = 255;
+    const SECTORS: u32 = 63;
+    const BEYOND: [u8; 3] = [0xfe, 0xff, 0xff];
+    let (track, sector) = (lba / SECTORS, lba % SECTORS + 1);
+    let (cylinder, head) = (track / HEADS, track % HEADS);
+    if cylinder > 1023 {
+        return BEYOND;
+    }
+    let byte = |value: u32| value.to_le_bytes()[0];
+    [
+        byte(head),
+        byte(sector | cylinder >> 8 << 6),
+        byte(cylinder),
+    ]
+}
+
 impl Mbr {
     /// Parses the first 512 bytes of a disk; `None` where they lack the signature 55 AA.
     pub fn parse(start: &[u8]) -> Option<Self> {
         let (raw, _) = RawMbr::ref_from_prefix(start).ok()?;
         (raw.signature == SIGNATURE).then(|| Self {
             disk_id: raw.disk_id.get(),
-            partitions: raw.partitions.map(|partition| {
-                (partition.kind != 0).then(|| MbrPartition {
-                    status: partition.status,
-                    kind: partition.kind,
-                    first: Lba::new(partition.first.get().into()),
-                    sectors: partition.sectors.get(),
-                })
-            }),
+            partitions: raw.partitions.map(RawPartition::parse),
         })
     }
 
@@ -141,6 +181,18 @@ impl ForeignLabel {
 /// for its partitions; of anything else only the boot code stays. A GPT header that another sector
 /// size has left within the sector is cleared, as it would be found again.
 pub fn protective(old: &[u8], sector: SectorSize, last: Lba) -> Vec<u8> {
+    hybrid(old, sector, last, &[])
+}
+
+/// The same for a disk some of whose partitions, three at most, are listed for those who know no GPT:
+/// by type, first sector and sectors. The guard then covers what lies before the first
+/// of them, so that nothing overlaps.
+pub fn hybrid(
+    old: &[u8],
+    sector: SectorSize,
+    last: Lba,
+    listed: &[(MbrType, Lba, u32)],
+) -> Vec<u8> {
     let length = usize::try_from(sector.get()).unwrap_or(RECORD);
     let mut bytes = vec![0; length];
     let guard = Mbr::parse(old).is_some_and(|mbr| mbr.kind() != MbrKind::Dos);
@@ -151,16 +203,33 @@ pub fn protective(old: &[u8], sector: SectorSize, last: Lba) -> Vec<u8> {
             stale.fill(0);
         }
     }
+    let first_listed = listed.iter().map(|(_, first, _)| first.get()).min();
+    let covered = first_listed.map_or(last.get(), |first| first.saturating_sub(1));
     let guard = RawPartition {
         first_chs: [0, 2, 0],
         kind: PROTECTIVE,
         last_chs: [0xff; 3],
         first: 1.into(),
-        sectors: u32::try_from(last.get()).unwrap_or(u32::MAX).into(),
+        sectors: u32::try_from(covered).unwrap_or(u32::MAX).into(),
         ..UNUSED
     };
+    let listed = listed.iter().map(|(kind, first, sectors)| {
+        RawPartition::new(MbrPartition {
+            status: 0,
+            kind: kind.byte(),
+            first: *first,
+            sectors: *sectors,
+        })
+    });
     if let Ok((raw, _)) = RawMbr::mut_from_prefix(&mut bytes) {
-        raw.partitions = [guard, UNUSED, UNUSED, UNUSED];
+        raw.partitions = [UNUSED; 4];
+        for (place, entry) in raw
+            .partitions
+            .iter_mut()
+            .zip([guard].into_iter().chain(listed))
+        {
+            *place = entry;
+        }
         raw.signature = SIGNATURE;
     }
     bytes
