@@ -16,6 +16,7 @@ pub mod lock;
 pub mod locked;
 pub mod loopdev;
 pub mod mapped;
+pub mod mbr;
 pub mod memory;
 pub mod mount;
 pub mod mountinfo;

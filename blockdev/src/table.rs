@@ -16,7 +16,7 @@
 //!    it lies: nobody looks for it there.
 
 use image_specs::gpt::{Chunk, Encoded, Header, HeaderError, Table, TableError};
-use image_specs::mbr::{ForeignLabel, Mbr, MbrKind, protective};
+use image_specs::mbr::{ForeignLabel, Mbr, MbrKind, MbrType, hybrid};
 use image_specs::units::{Bytes, Extent, Lba, SectorSize};
 
 use crate::device::{BlockDevice, DeviceError};
@@ -194,6 +194,17 @@ pub fn commit(
     table: &Table,
     over: Commit,
 ) -> Result<(), CommitError> {
+    commit_hybrid(device, table, over, &[])
+}
+
+/// The same, with some partitions listed in the first sector, too: type, first sector, sectors; at most
+/// three. Without any, a hybrid record that is there stays as it is.
+pub fn commit_hybrid(
+    device: &mut dyn BlockDevice,
+    table: &Table,
+    over: Commit,
+    listed: &[(MbrType, Lba, u32)],
+) -> Result<(), CommitError> {
     if table.sector_size() != device.sector_size() || !table.fits(device.size()) {
         return Err(CommitError::OtherGeometry {
             device: device.name(),
@@ -227,18 +238,23 @@ pub fn commit(
             None => device.flush()?,
         }
     }
-    guard(device, &new, over)
+    guard(device, &new, over, listed)
 }
 
 /// Writes the protective record, where that changes anything.
-fn guard(device: &mut dyn BlockDevice, new: &Encoded, over: Commit) -> Result<(), CommitError> {
+fn guard(
+    device: &mut dyn BlockDevice,
+    new: &Encoded,
+    over: Commit,
+    listed: &[(MbrType, Lba, u32)],
+) -> Result<(), CommitError> {
     let sector = device.sector_size();
     let old = read_sectors(device, Lba::new(0), sector)?;
-    let hybrid = Mbr::parse(&old).is_some_and(|mbr| mbr.kind() == MbrKind::Hybrid);
-    if hybrid && over == Commit::Update {
+    let is_hybrid = Mbr::parse(&old).is_some_and(|mbr| mbr.kind() == MbrKind::Hybrid);
+    if is_hybrid && over == Commit::Update && listed.is_empty() {
         return Ok(());
     }
-    let bytes = protective(&old, sector, Lba::new(new.protective_sectors));
+    let bytes = hybrid(&old, sector, Lba::new(new.protective_sectors), listed);
     if bytes == old {
         return Ok(());
     }
