@@ -23,14 +23,14 @@ pub enum Append {
 }
 
 /// A file system that may be mounted by the fstab.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Mountable<'a> {
     /// What the partition was made from.
     pub definition: &'a Definition,
     /// UUID of the file system.
     pub file_system: Uuid,
-    /// UUID of the partition, as far as it is known before the contents are.
-    pub partition: Uuid,
+    /// What `PARTUUID=` says of the partition, as far as it is known before the contents are.
+    pub partition: Option<String>,
 }
 
 /// The file exists, and `--append-fstab=no` forbids to touch it.
@@ -100,13 +100,13 @@ impl Mountable<'_> {
     }
 
     fn what(&self, format: &Format) -> String {
-        match format {
-            Format::Vfat => {
+        match (format, &self.partition) {
+            (Format::Vfat, _) => {
                 let [a, b, c, d, ..] = *self.file_system.as_bytes();
                 format!("UUID={a:02X}{b:02X}-{c:02X}{d:02X}")
             }
             // (A root hash that is still to come decides the UUIDs of a verity set.)
-            Format::Squashfs if !self.partition.is_nil() => format!("PARTUUID={}", self.partition),
+            (Format::Squashfs, Some(partition)) => format!("PARTUUID={partition}"),
             _ => format!("UUID={}", self.file_system),
         }
     }
@@ -179,17 +179,17 @@ mod tests {
             path: "/".to_owned(),
             options: None,
         }];
-        let line = |partition| {
+        let line = |partition: Option<Uuid>| {
             let mountable = Mountable {
                 definition: &definition,
                 file_system: Uuid::from_u128(1),
-                partition,
+                partition: partition.map(|uuid| uuid.to_string()),
             };
             section(&[mountable]).unwrap()
         };
-        assert!(line(Uuid::from_u128(2)).contains(
+        assert!(line(Some(Uuid::from_u128(2))).contains(
             "PARTUUID=00000000-0000-0000-0000-000000000002 / squashfs rw,nodev,suid,exec 0 1"
         ));
-        assert!(line(Uuid::nil()).contains("\nUUID=00000000-0000-0000-0000-000000000001 /"));
+        assert!(line(None).contains("\nUUID=00000000-0000-0000-0000-000000000001 /"));
     }
 }

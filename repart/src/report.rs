@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use image_specs::mbr::MbrType;
 use image_specs::partition::PartitionType;
 use image_specs::units::Bytes;
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -26,8 +27,11 @@ pub struct Row {
     pub kind: PartitionType,
     /// Its label, which may be empty; its type's name where it is foreign and has none.
     pub label: String,
-    /// Its UUID; all zeros while a root hash is still to decide it.
-    pub uuid: Uuid,
+    /// Its type in a master boot record.
+    pub mbr: Option<MbrType>,
+    /// Its UUID; all zeros while a root hash is still to decide it. In a master boot record, the disk's
+    /// number and its own.
+    pub uuid: String,
     /// Its slot, from 0.
     pub partno: Option<u32>,
     /// Its definition's main file.
@@ -80,7 +84,7 @@ pub enum RootHash {
 impl Report {
     /// Lists the plan for the disk or image at `node`.
     pub fn new(plan: &Plan, definitions: &[Definition], node: Option<&Path>) -> Self {
-        let row = |partition| Row::new(partition, definitions, node);
+        let row = |partition| Row::new(plan, partition, (definitions, node));
         let mut rows: Vec<Row> = plan.listed().map(row).collect();
         rows.sort_by_key(|row| row.offset);
         Self { rows }
@@ -148,7 +152,11 @@ impl Report {
 }
 
 impl Row {
-    fn new(partition: &PlannedPartition, definitions: &[Definition], node: Option<&Path>) -> Self {
+    fn new(
+        plan: &Plan,
+        partition: &PlannedPartition,
+        (definitions, node): (&[Definition], Option<&Path>),
+    ) -> Self {
         let definition = partition
             .definition
             .and_then(|index| definitions.get(index));
@@ -162,7 +170,8 @@ impl Row {
                 }
                 _ => partition.label.clone(),
             },
-            uuid: partition.uuid,
+            mbr: partition.mbr.map(|record| record.kind),
+            uuid: (plan.part_uuid(partition)).unwrap_or_else(|| Uuid::nil().to_string()),
             partno: partition.slot,
             file: definition.and_then(|definition| definition.origin.path.clone()),
             drop_ins: definition.map_or_else(Vec::new, |d| d.origin.drop_ins.clone()),
@@ -183,6 +192,17 @@ impl Row {
             },
             split_path: None,
             splits: false,
+        }
+    }
+}
+
+impl Row {
+    /// How its type is shown: by its name, for a master boot record by that and the byte.
+    pub fn type_text(&self) -> String {
+        match (self.mbr, &self.file) {
+            (None, _) => self.kind.to_string(),
+            (Some(mbr), None) => format!("mbr:{mbr}"),
+            (Some(mbr), Some(_)) => format!("{} mbr:{mbr}", self.kind),
         }
     }
 }
@@ -242,9 +262,9 @@ impl Serialize for Json<'_> {
             &row.label
         };
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("type", &row.kind.to_string())?;
+        map.serialize_entry("type", &row.type_text())?;
         map.serialize_entry("label", label)?;
-        map.serialize_entry("uuid", &row.uuid.to_string())?;
+        map.serialize_entry("uuid", &row.uuid)?;
         map.serialize_entry("partno", &row.partno)?;
         map.serialize_entry("file", &row.file.as_deref().map(text))?;
         map.serialize_entry("node", &row.node.as_deref().map_or("-".into(), text))?;

@@ -3,6 +3,9 @@
 //! Plain values only. Whoever opens files fills this in; the planner reads nothing else, so a plan
 //! can be made, tested and repeated without a disk. Pure.
 
+use std::collections::BTreeMap;
+
+use image_specs::mbr::{MbrError, MbrType};
 use image_specs::partition::PartitionType;
 use image_specs::units::{Bytes, Extent, Lba, SectorSize};
 use uuid::Uuid;
@@ -26,10 +29,46 @@ pub enum FoundLabel {
     /// No partition table.
     #[default]
     None,
-    /// A table that is not GPT.
+    /// A table that is neither GPT nor a master boot record.
     Other,
     /// A GPT.
     Gpt(FoundTable),
+    /// A master boot record.
+    Mbr(FoundMbr),
+    /// A master boot record that makes no sense.
+    DamagedMbr(MbrError),
+}
+
+/// A master boot record as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundMbr {
+    /// The disk's number, 0 where it was never set.
+    pub disk_id: u32,
+    /// The partition that holds the logical ones; itself not among `partitions`.
+    pub extended: Option<ExtendedPartition>,
+    /// The partitions with data, by ascending slot number; logical ones begin with slot 4. Their types
+    /// are the nearest that a GPT has, their UUIDs all zeros and their labels empty.
+    pub partitions: Vec<FoundPartition>,
+    /// What the table says of each of these slots.
+    pub records: BTreeMap<u32, MbrRecord>,
+}
+
+/// A partition as a master boot record has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MbrRecord {
+    /// Its type.
+    pub kind: MbrType,
+    /// First byte of the boot record that lists it; `None` for a primary partition.
+    pub at: Option<Bytes>,
+}
+
+/// The partition of a master boot record that holds the logical ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExtendedPartition {
+    /// Place in the table, from 0.
+    pub slot: u32,
+    /// Where it lies, in bytes.
+    pub extent: Extent,
 }
 
 /// A GPT as it was found.

@@ -10,6 +10,7 @@ use image_specs::eltorito::{self, ElToritoError, Moment};
 use image_specs::gpt::Table;
 use image_specs::identity;
 use image_specs::magic::Found;
+use image_specs::mbr::MbrTable;
 use image_specs::units::{Bytes, Extent};
 use luks::integrity::offline::Before;
 use veritysetup::{HashAlgorithm, RootHash};
@@ -19,6 +20,7 @@ use super::fill::Filling;
 use super::hash_tree::{self, HashTreeError};
 use super::integrity::{self, IntegrityError};
 use super::job::Job;
+use super::mbr;
 use super::phase::{self, Doing};
 use super::sign::SignError;
 use super::sources::BlockSource;
@@ -26,7 +28,7 @@ use super::stage::{Staged, StagedContent};
 use super::steps::Step;
 use super::table::{self, TableError};
 use crate::definition::{Definition, VerityMode};
-use crate::plan::{Fate, Plan, PlannedPartition};
+use crate::plan::{Fate, Plan, PlannedLabel, PlannedPartition};
 use crate::populate::PopulateError;
 
 /// A plan that was carried out, with what was only known on the way.
@@ -68,6 +70,8 @@ pub struct Materials<'a> {
     pub trees: &'a BTreeMap<usize, Tree>,
     /// The table that was found.
     pub old: Option<&'a Table>,
+    /// The master boot record that was found.
+    pub old_mbr: Option<&'a MbrTable>,
     /// The target is a block device.
     pub on_disk: bool,
 }
@@ -369,12 +373,22 @@ impl<'a> Run<'a> {
     }
 
     fn commit(&mut self) -> Result<(), StepError> {
-        let new = table::planned(&self.applied.plan, self.materials.old)?;
         let over = match self.applied.plan.table.from_scratch {
             true => Commit::Create,
             false => Commit::Update,
         };
-        Ok(blockdev::table::commit(self.device, &new, over)?)
+        if let PlannedLabel::Mbr { .. } = self.applied.plan.table.label {
+            let new = mbr::planned(&self.applied.plan, self.materials.old_mbr)?;
+            return Ok(blockdev::mbr::commit(self.device, &new, over)?);
+        }
+        let new = table::planned(&self.applied.plan, self.materials.old)?;
+        let listed = table::listed(&self.applied.plan, self.job.definitions())?;
+        Ok(blockdev::table::commit_hybrid(
+            self.device,
+            &new,
+            over,
+            &listed,
+        )?)
     }
 
     fn partition(&self, index: usize) -> &PlannedPartition {

@@ -12,11 +12,12 @@ use blockdev::partitions::changes::{Change, changes};
 use blockdev::sysfs::{Number, Sysfs};
 use blockdev::udev::Udev;
 use blockdev::usage::{Use, User};
+use image_specs::units::{Bytes, Extent};
 
 use super::session::{Session, SessionError};
 use super::steps::Step;
 use super::target::Target;
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedLabel};
 
 /// What the plan would end is in use.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +52,27 @@ fn wanted(plan: &Plan) -> Vec<Wanted> {
         let number = partition.slot?.checked_add(1)?;
         Some(Wanted { number, extent })
     };
-    plan.listed().filter_map(named).collect()
+    plan.listed()
+        .filter_map(named)
+        .chain(extended(plan))
+        .collect()
+}
+
+/// The extended partition of a master boot record, as short as the kernel shows it.
+fn extended(plan: &Plan) -> Option<Wanted> {
+    const SHOWN: Bytes = Bytes::kib(1);
+    let PlannedLabel::Mbr { extended, .. } = plan.table.label else {
+        return None;
+    };
+    let extended = extended?;
+    let size = extended
+        .extent
+        .size
+        .min(SHOWN.max(plan.table.sector.bytes()));
+    Some(Wanted {
+        number: extended.slot.checked_add(1)?,
+        extent: Extent::new(extended.extent.start, size),
+    })
 }
 
 /// Uses of what the plan ends: of the disk as a whole, of the partitions that a factory reset deletes,

@@ -11,6 +11,7 @@ pub mod in_use;
 pub mod integrity;
 pub mod job;
 pub mod kernel;
+pub mod mbr;
 pub mod phase;
 pub mod session;
 pub mod sign;

@@ -283,11 +283,13 @@ impl<'a> Session<'a> {
             return Ok(Applied::nothing(plan));
         };
         let old = target.old().cloned();
+        let old_mbr = target.old_mbr().cloned();
         let materials = Materials {
             staged: &self.staged,
             sources: &self.sources,
             trees: &self.trees,
             old: old.as_ref(),
+            old_mbr: old_mbr.as_ref(),
             on_disk: target.is_block_device(),
         };
         let mut applied = apply::apply(job, plan, &steps, &materials, target.device_mut(), watch)?;

@@ -1,8 +1,12 @@
 //! Between partition tables on disk and what is found and planned. Pure.
 
+use std::collections::BTreeMap;
+
 use image_specs::gpt::{Entry, Label, LabelTooLong, LayoutError, SlotError, Table};
+use image_specs::mbr::MbrType;
 use image_specs::units::{Bytes, Extent, Lba, SectorSize};
 
+use crate::definition::Definition;
 use crate::plan::{Plan, PlannedPartition};
 use crate::survey::{FoundPartition, FoundTable};
 
@@ -19,6 +23,8 @@ pub enum TableError {
     Label(#[from] LabelTooLong),
     #[error("the partition in slot {} ends before it begins", .0 + 1)]
     Extent(u32),
+    #[error("partition {} lies beyond what a master boot record can count", .0 + 1)]
+    BeyondMbr(u32),
 }
 
 /// What the planner needs to know of a table.
@@ -79,6 +85,33 @@ pub fn planned(plan: &Plan, old: Option<&Table>) -> Result<Table, TableError> {
         }
     }
     Ok(table)
+}
+
+/// The partitions that a hybrid record lists besides the table, by number.
+///
+/// # Errors
+/// Where one lies beyond 2³² sectors.
+pub fn listed(
+    plan: &Plan,
+    definitions: &[Definition],
+) -> Result<Vec<(MbrType, Lba, u32)>, TableError> {
+    let mut listed = BTreeMap::new();
+    for partition in plan.listed().filter(|partition| !partition.deferred) {
+        let definition = partition.definition.and_then(|at| definitions.get(at));
+        let kind = definition.and_then(|definition| definition.mbr.hybrid);
+        if let (Some(kind), Some(slot)) = (kind, partition.slot) {
+            let places = sectors(partition.extent(), plan.table.sector);
+            let (first, last) = places.ok_or(TableError::Extent(slot))?;
+            let end = last.get().saturating_add(1);
+            let count = u32::try_from(end).map(|_| end - first.get());
+            let count = count.and_then(u32::try_from);
+            listed.insert(
+                slot,
+                (kind, first, count.map_err(|_| TableError::BeyondMbr(slot))?),
+            );
+        }
+    }
+    Ok(listed.into_values().collect())
 }
 
 fn set(table: &mut Table, slot: u32, partition: &PlannedPartition) -> Result<(), TableError> {

@@ -57,7 +57,8 @@ fn fstab(job: &Job, plan: &Plan) -> Result<Option<Overlay>, SessionError> {
         return Ok(None);
     };
     let mountable = |partition: &crate::plan::PlannedPartition| {
-        Some((partition.definition?, partition.fs_uuid, partition.uuid))
+        let part_uuid = plan.part_uuid(partition);
+        Some((partition.definition?, partition.fs_uuid, part_uuid))
     };
     let mountables: Vec<Mountable<'_>> = plan
         .listed()

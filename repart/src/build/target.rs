@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use blockdev::create::CreateError;
 use blockdev::file::OpenError;
+use blockdev::mbr::{self, ReadMbrError};
 use blockdev::partitions::Wanted;
 use blockdev::sysfs::{Number, Sysfs, SysfsError};
 use blockdev::table::{self, FoundTable, Label, ReadTableError};
 use blockdev::usage::Use;
 use blockdev::{Access, BlockDevice, DeviceError, FileDevice, NewImage};
 use image_specs::gpt::Table;
+use image_specs::mbr::MbrTable;
 use image_specs::units::{Bytes, SectorSize};
 
 use crate::plan::EmptyMode;
@@ -27,6 +29,7 @@ pub struct Target {
     disk: Disk,
     path: PathBuf,
     found: Option<FoundTable>,
+    mbr: Option<MbrTable>,
     label: FoundLabel,
     kernel: Option<Vec<Wanted>>,
 }
@@ -116,6 +119,7 @@ impl Target {
             disk,
             path: path.to_owned(),
             found: None,
+            mbr: None,
             label: FoundLabel::None,
             kernel,
         };
@@ -136,6 +140,7 @@ impl Target {
             disk: Disk::Given(device),
             path: path.to_owned(),
             found: None,
+            mbr: None,
             label: FoundLabel::None,
             kernel: None,
         };
@@ -162,7 +167,7 @@ impl Target {
         }
         match table::read(self.device()) {
             Ok(Label::None) => {}
-            Ok(Label::Foreign(_)) => self.label = FoundLabel::Other,
+            Ok(Label::Foreign(_)) => self.look_for_mbr()?,
             Ok(Label::Gpt(found)) => {
                 self.label = FoundLabel::Gpt(super::table::found(&found.table));
                 self.found = Some(found);
@@ -171,6 +176,21 @@ impl Target {
             Err(_) if empty == EmptyMode::Force => {}
             Err(error) => return Err(error.into()),
         }
+        Ok(())
+    }
+
+    fn look_for_mbr(&mut self) -> Result<(), TargetError> {
+        self.label = match mbr::read(self.device()) {
+            Ok(Some(table)) => {
+                let found = super::mbr::found(&table);
+                self.mbr = Some(table);
+                FoundLabel::Mbr(found)
+            }
+            Ok(None) => FoundLabel::Other,
+            Err(ReadMbrError::Device(error)) => return Err(error.into()),
+            Err(ReadMbrError::Damaged { source, .. }) => FoundLabel::DamagedMbr(source),
+            Err(_) => FoundLabel::Other,
+        };
         Ok(())
     }
 
@@ -195,6 +215,11 @@ impl Target {
     /// The partition table that was found.
     pub fn old(&self) -> Option<&Table> {
         self.found.as_ref().map(|found| &found.table)
+    }
+
+    /// The master boot record that was found.
+    pub fn old_mbr(&self) -> Option<&MbrTable> {
+        self.mbr.as_ref()
     }
 
     /// What stands where a partition table would.

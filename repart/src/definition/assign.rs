@@ -9,6 +9,7 @@ use image_specs::specifier::SPLIT_LETTERS;
 use image_specs::units::Bytes;
 use uuid::Uuid;
 
+use super::kind;
 use super::read::Settings;
 use super::value::{self, Notes};
 use super::{
@@ -153,8 +154,9 @@ impl Draft {
         let definition = &mut self.definition;
         match key {
             Key::Type => {
-                let kind = PartitionType::parse(value, settings.native)?;
+                let (kind, mbr) = kind::parse(value, settings)?;
                 self.kind = Some(settings.rewrite(kind));
+                definition.mbr = mbr;
             }
             Key::Label => definition.label = Some(value::label(value, settings)?),
             Key::UUID => {

@@ -19,6 +19,7 @@ mod existing;
 #[cfg(test)]
 mod fates;
 mod key;
+mod kind;
 mod link;
 #[cfg(test)]
 mod own_keys;
@@ -37,9 +38,10 @@ mod value;
 pub use copy_from::{CopyFromError, copied};
 pub use existing::{Existing, IfExists, IfMissing, IfOutOfBounds};
 pub use key::Key;
+pub use kind::MbrTypes;
 pub use problem::{Combination, Diagnostic, Link, Position, Problem, Reason};
 pub use read::{Filter, Settings, Source, read, read_into};
-pub use set::{DefinitionSet, Supplement, VeritySet};
+pub use set::{DefinitionSet, LabelKind, Supplement, VeritySet};
 pub use share::{Share, ShareOf, Shares};
 pub use tags::Tags;
 pub use unsupported::unsupported;
@@ -57,6 +59,8 @@ pub struct Definition {
     pub origin: Origin,
     /// `Type=`, already rewritten to `--architecture=`.
     pub kind: PartitionType,
+    /// The words of `Type=` that speak of master boot records.
+    pub mbr: MbrTypes,
     /// `Label=` with specifiers expanded; `None` where unset, which asks for a made-up one.
     pub label: Option<String>,
     /// `UUID=`.
@@ -350,6 +354,7 @@ impl Definition {
         Self {
             origin: Origin::default(),
             kind,
+            mbr: MbrTypes::default(),
             label: None,
             uuid: UuidChoice::default(),
             priority: 0,

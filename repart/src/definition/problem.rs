@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use image_specs::conf::{Fatal, Location, PathError, Strange, ValueError, WordError};
+use image_specs::mbr::UnknownMbrType;
 use image_specs::partition::{PartitionType, UnknownPartitionType};
 use image_specs::specifier::SpecifierError;
 use image_specs::units::Bytes;
@@ -158,6 +159,15 @@ pub enum Reason {
     /// No partition type.
     #[error(transparent)]
     Type(#[from] UnknownPartitionType),
+    /// No type of a master boot record.
+    #[error(transparent)]
+    MbrType(#[from] UnknownMbrType),
+    /// Several types for one kind of table.
+    #[error("write gpt:TYPE, mbr:TYPE and hybrid:TYPE each once")]
+    TypeTwice,
+    /// Nothing that a GPT could list beside.
+    #[error("hybrid: stands beside a GPT type, as in \"gpt:esp hybrid:fat32\"")]
+    HybridAlone,
     /// The type does not exist on the architecture that was asked for.
     #[error("partition type {0} does not exist for the architecture of --architecture=")]
     NoSuchArchitecture(PartitionType),

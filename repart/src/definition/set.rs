@@ -14,6 +14,18 @@ pub struct DefinitionSet {
     pub supplements: Vec<Supplement>,
     /// What was ignored or changed, in the order it was met.
     pub warnings: Vec<Diagnostic>,
+    /// What kind of partition table a new one is to be (`--label=`).
+    pub label: LabelKind,
+}
+
+/// A kind of partition table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LabelKind {
+    /// A GPT.
+    #[default]
+    Gpt,
+    /// A master boot record.
+    Mbr,
 }
 
 /// The definitions that share a `VerityMatchKey=`, by their place in the list.

@@ -2,8 +2,8 @@
 
 use image_specs::units::{Bytes, Extent};
 
-use super::{Fate, Plan, PlannedPartition};
-use crate::survey::{FoundLabel, Survey};
+use super::{Fate, Plan, PlannedLabel, PlannedPartition};
+use crate::survey::{FoundLabel, FoundMbr, Survey};
 
 /// A plan that must not be applied; always a mistake in the planner or a disk that changed since.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +37,7 @@ pub fn check(plan: &Plan, survey: &Survey) -> Result<(), CheckError> {
     }
     check_kept(plan, survey)?;
     check_slots(plan)?;
+    check_chain(plan)?;
     let mut placed: Vec<&PlannedPartition> = plan.listed().collect();
     placed.sort_by_key(|partition| partition.offset);
     check_places(plan, &placed)?;
@@ -45,17 +46,27 @@ pub fn check(plan: &Plan, survey: &Survey) -> Result<(), CheckError> {
 
 /// Everything that existed is still there, where it was, and no smaller.
 fn check_kept(plan: &Plan, survey: &Survey) -> Result<(), CheckError> {
-    let (false, FoundLabel::Gpt(table)) = (plan.table.from_scratch, &survey.label) else {
-        return Ok(());
+    let partitions = match (plan.table.from_scratch, &survey.label) {
+        (false, FoundLabel::Gpt(table)) => &table.partitions,
+        (false, FoundLabel::Mbr(table)) => {
+            check_extended(plan, table)?;
+            &table.partitions
+        }
+        _ => return Ok(()),
     };
-    for found in &table.partitions {
+    for found in partitions {
         let number = u64::from(found.slot) + 1;
         if plan.reset.contains(found) {
             continue;
         }
         let kept = plan.listed().find(|p| p.slot == Some(found.slot));
         let kept = kept.ok_or(CheckError::Lost(number))?;
-        if kept.kind != found.kind || kept.found.as_ref() != Some(found) {
+        let same = match &survey.label {
+            // Types of a GPT only come near those of a master boot record.
+            FoundLabel::Mbr(table) => kept.mbr.as_ref() == table.records.get(&found.slot),
+            _ => kept.kind == found.kind,
+        };
+        if !same || kept.found.as_ref() != Some(found) {
             return Err(CheckError::Lost(number));
         }
         if kept.offset != found.extent.start {
@@ -63,6 +74,48 @@ fn check_kept(plan: &Plan, survey: &Survey) -> Result<(), CheckError> {
         }
         if kept.new_size < found.extent.size {
             return Err(CheckError::Shrunk(number));
+        }
+    }
+    Ok(())
+}
+
+/// The extended partition stays where it is, and is no smaller.
+fn check_extended(plan: &Plan, found: &FoundMbr) -> Result<(), CheckError> {
+    let (Some(old), PlannedLabel::Mbr { extended, .. }) = (found.extended, plan.table.label) else {
+        return Ok(());
+    };
+    let number = u64::from(old.slot) + 1;
+    let new = extended.ok_or(CheckError::Lost(number))?;
+    if new.slot != old.slot || new.extent.start != old.extent.start {
+        return Err(CheckError::Moved(number));
+    }
+    match new.extent.size < old.extent.size {
+        true => Err(CheckError::Shrunk(number)),
+        false => Ok(()),
+    }
+}
+
+/// Logical partitions and their boot records lie in the extended partition, all others outside, and
+/// no boot record in a partition.
+fn check_chain(plan: &Plan) -> Result<(), CheckError> {
+    let PlannedLabel::Mbr { extended, .. } = plan.table.label else {
+        return Ok(());
+    };
+    let room = extended.map(|extended| extended.extent);
+    let sector = plan.table.sector.bytes();
+    let records = plan.listed().filter_map(|one| one.mbr?.at);
+    let records: Vec<Extent> = records.map(|at| Extent::new(at, sector)).collect();
+    for partition in plan.listed() {
+        let own = partition.extent();
+        let within = |extent: Extent| {
+            room.is_some_and(|room| extent.start >= room.start && extent.end() <= room.end())
+        };
+        let good = match partition.mbr.and_then(|mbr| mbr.at) {
+            Some(at) => within(own) && within(Extent::new(at, sector)),
+            None => room.is_none_or(|room| !room.overlaps(own)),
+        };
+        if !good || records.iter().any(|record| record.overlaps(own)) {
+            return Err(CheckError::OutOfRange(partition.label.clone()));
         }
     }
     Ok(())
@@ -104,7 +157,11 @@ fn check_accounts(plan: &Plan, placed: &[&PlannedPartition]) -> Result<(), Check
     let usable = usable(plan);
     let end = usable.end().unwrap_or(Bytes::MAX);
     let starts = placed.iter().skip(1).map(|partition| partition.offset);
+    let bounds = boundaries(plan);
     for (partition, next) in placed.iter().zip(starts.chain([end])) {
+        let own_end = partition.extent().end().unwrap_or(Bytes::MAX);
+        let bound = bounds.iter().filter(|bound| **bound >= own_end).min();
+        let next = bound.map_or(next, |bound| next.min(*bound));
         let behind =
             (partition.extent().end()).and_then(|end| end.checked_add(partition.new_padding));
         let behind = behind.ok_or_else(|| CheckError::OutOfRange(partition.label.clone()))?;
@@ -118,6 +175,16 @@ fn check_accounts(plan: &Plan, placed: &[&PlannedPartition]) -> Result<(), Check
         }
     }
     Ok(())
+}
+
+/// Where free space ends though no partition begins: the extended partition and boot records.
+fn boundaries(plan: &Plan) -> Vec<Bytes> {
+    let extended = match plan.table.label {
+        PlannedLabel::Mbr { extended, .. } => extended.map(|one| one.extent.start),
+        PlannedLabel::Gpt => None,
+    };
+    let records = plan.listed().filter_map(|one| one.mbr?.at);
+    records.chain(extended).collect()
 }
 
 fn usable(plan: &Plan) -> Extent {

@@ -108,7 +108,7 @@ pub fn compare(
             deviation: Deviation::NoTable,
         }]);
     };
-    let disk = Disk::start(survey, options, false)?;
+    let disk = Disk::start(survey, (options, set.label), false)?;
     let wholes = Wholes::new(Some(&disk.table), options);
     let set = &*shares::resolve(set, survey, wholes)?;
     let mut layout = Layout::new(survey, set, options);

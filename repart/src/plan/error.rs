@@ -1,6 +1,7 @@
 //! Why no plan can be made. Pure.
 
 use image_specs::gpt::LayoutError;
+use image_specs::mbr::MbrError;
 use image_specs::units::Bytes;
 
 use super::existing::ExistingError;
@@ -91,6 +92,68 @@ pub enum PlanError {
     /// A share that cannot be counted.
     #[error(transparent)]
     Share(#[from] ShareError),
+    /// A master boot record that makes no sense.
+    #[error(
+        "the master boot record of the disk is damaged, so the disk is left alone: {0}; check it with \"sfdisk --verify\""
+    )]
+    DamagedMbr(MbrError),
+    /// A disk without room behind its first MiB.
+    #[error("a disk of {size} has no room for partitions, which begin at 1M")]
+    NoRoomForMbr {
+        /// What the disk has.
+        size: Bytes,
+    },
+    /// A definition whose partition a master boot record could not tell from others.
+    #[error(
+        "{what}: such a partition has no type of its own in a master boot record; say which it is to have, as in Type=\"gpt:… mbr:linux\""
+    )]
+    NoMbrType {
+        /// The definition's file.
+        what: String,
+    },
+    /// A definition that knows the partitions it made by their UUIDs.
+    #[error(
+        "{what}: partitions in a master boot record have no UUIDs, so IfExists= cannot tell which one was made by this definition; remove it"
+    )]
+    NoIdentity {
+        /// The definition's file.
+        what: String,
+    },
+    /// A definition that only says what it is in a master boot record.
+    #[error(
+        "{what}: Type= names only a type for master boot records, but the table is a GPT; add one as in Type=\"gpt:linux-generic mbr:…\", or pass --label=mbr for a new table"
+    )]
+    OnlyMbr {
+        /// The definition's file.
+        what: String,
+    },
+    /// More partitions than fit beside the guard.
+    #[error(
+        "more than three definitions have hybrid: in Type=, but a hybrid record has room for three"
+    )]
+    Hybrid,
+    /// No place for a primary partition, and no extended partition.
+    #[error(
+        "the four places of the master boot record are used and none of them is an extended partition, so there is none for {what}; remove a definition, or a partition"
+    )]
+    NoPrimary {
+        /// The partition without a place.
+        what: String,
+    },
+    /// A factory reset that would change the numbers of logical partitions.
+    #[error(
+        "a factory reset would remove logical partitions in front of partition {number}, whose number would change; mark the last ones only"
+    )]
+    Renumbers {
+        /// The first that would get another number, from 1.
+        number: u64,
+    },
+    /// A deferred partition that would change the numbers of those behind it.
+    #[error("{what} would be a logical partition, which cannot be deferred")]
+    DeferredLogical {
+        /// The partition.
+        what: String,
+    },
     /// The table is full.
     #[error(
         "the partition table has {slots} slots and all are used, so there is none for {what}; remove a definition"

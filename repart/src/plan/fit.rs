@@ -43,6 +43,7 @@ impl Layout<'_> {
     /// Gives each new partition, in list order, the smallest area in which it fits.
     fn allocate(&mut self) -> Result<(), Stuck> {
         self.reset_allocation();
+        let mut places = self.places();
         for index in 0..self.entries.len() {
             if self.entries[index].exists() {
                 self.check_existing(index)?;
@@ -53,13 +54,17 @@ impl Layout<'_> {
                 continue;
             }
             let needed = self.min_with_padding(index);
-            let area = (0..self.areas.len()).find(|area| self.available(*area) >= needed);
-            let Some(area) = area else {
-                return Err(Stuck { index, needed });
+            let Some((area, taking)) = self.area_for(index, needed, &mut places) else {
+                let no_place = self.has_no_place(index, places);
+                return Err(Stuck {
+                    index,
+                    needed,
+                    no_place,
+                });
             };
             self.entries[index].area = Some(area);
             let taken = &mut self.areas[area].allocated;
-            *taken = taken.saturating_add(needed);
+            *taken = taken.saturating_add(taking);
         }
         Ok(())
     }
@@ -67,7 +72,8 @@ impl Layout<'_> {
     /// Forgets assignments and sorts the areas, smallest first.
     fn reset_allocation(&mut self) {
         for entry in &mut self.entries {
-            entry.area = None;
+            (entry.area, entry.slot) = (None, None);
+            entry.logical &= entry.exists();
         }
         for area in &mut self.areas {
             area.allocated = 0;
@@ -98,12 +104,16 @@ impl Layout<'_> {
             && entry.found_padding >= self.min_padding(index);
         match suffices || stays && (entry.wanted.is_none() || room >= needed) {
             true => Ok(()),
-            false => Err(Stuck { index, needed }),
+            false => Err(Stuck {
+                index,
+                needed,
+                no_place: false,
+            }),
         }
     }
 
     /// What new partitions can have of `area`.
-    fn available(&self, area: usize) -> u64 {
+    pub(super) fn available(&self, area: usize) -> u64 {
         self.current_end(area).saturating_sub(self.min_end(area))
     }
 
@@ -192,6 +202,9 @@ impl Layout<'_> {
         }
         self.reset_allocation();
         let largest = (0..self.areas.len()).map(|area| self.available(area)).max();
+        if stuck.no_place {
+            return self.no_number(stuck.index);
+        }
         let minimal = self.minimal_disk(disk.sector);
         let needed = stuck.needed;
         let largest = largest.unwrap_or(0);
@@ -231,4 +244,6 @@ pub(super) struct DiskNeed {
 struct Stuck {
     index: usize,
     needed: u64,
+    /// Whether no area can take it, however small it is.
+    no_place: bool,
 }

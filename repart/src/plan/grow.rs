@@ -78,6 +78,11 @@ impl Layout<'_> {
             span = span.saturating_add(covered);
         }
         for index in self.members(area) {
+            let entry = &self.entries[index];
+            if entry.logical && !entry.exists() {
+                // Its boot record stands in front of it.
+                span = span.saturating_sub(self.grain);
+            }
             let (weight, padding_weight) = self.weights(index);
             items.push(Item {
                 index,

@@ -7,6 +7,7 @@ use image_specs::units::{Bytes, Grain};
 use uuid::Uuid;
 
 use super::VeritySiblings;
+use super::mbr::Rules;
 use crate::definition::Definition;
 use crate::survey::{FoundContent, FoundPartition};
 
@@ -23,6 +24,8 @@ pub(super) struct Layout<'a> {
     pub(super) end: u64,
     pub(super) entries: Vec<Entry<'a>>,
     pub(super) areas: Vec<Area>,
+    /// What a master boot record allows; `None` for a GPT.
+    pub(super) mbr: Option<Rules>,
     /// Let an existing partition be that is as large as it must be, even where its end lies off the
     /// grain and so, rounded up, in its neighbour.
     pub(super) lenient: bool,
@@ -54,6 +57,10 @@ pub(super) struct Entry<'a> {
     /// The area it goes into or, if it exists, that lies behind it.
     pub(super) area: Option<usize>,
     pub(super) slot: Option<u32>,
+    /// Whether it is a logical partition of a master boot record.
+    pub(super) logical: bool,
+    /// Where the boot record lies that lists it, if it is one.
+    pub(super) record: Option<u64>,
     pub(super) offset: u64,
     pub(super) size: u64,
     pub(super) padding: u64,
@@ -75,6 +82,10 @@ pub(super) struct Wanted<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Area {
     pub(super) size: u64,
+    /// First byte, where no partition lies right before it.
+    pub(super) start: u64,
+    /// Whether it lies within the extended partition, or may become part of it.
+    pub(super) logical: bool,
     /// The existing partition right before it.
     pub(super) after: Option<usize>,
     /// What new partitions take of it at least.
@@ -139,6 +150,8 @@ impl<'a> Entry<'a> {
             luks_uuid: Uuid::nil(),
             area: None,
             slot: None,
+            logical: false,
+            record: None,
             offset: 0,
             size: 0,
             padding: 0,

@@ -8,10 +8,14 @@ use super::error::PlanError;
 use super::fit::DiskNeed;
 use super::identity::Random;
 use super::layout::{Entry, Layout};
+use super::mbr::{self, Rules};
 use super::shares::{self, Wholes};
-use super::{EmptyMode, Fate, Options, Plan, PlannedPartition, PlannedTable, ResetMode, SizeMode};
-use crate::definition::DefinitionSet;
-use crate::survey::{FoundLabel, FoundPartition, FoundTable, Survey};
+use super::{
+    EmptyMode, Fate, Options, Plan, PlannedLabel, PlannedPartition, PlannedTable, ResetMode,
+    SizeMode,
+};
+use crate::definition::{DefinitionSet, LabelKind};
+use crate::survey::{FoundLabel, FoundMbr, FoundPartition, FoundTable, MbrRecord, Survey};
 
 /// `--size=` is rounded up to this.
 const SIZE_UNIT: Grain = Grain::DEFAULT;
@@ -26,13 +30,18 @@ pub fn plan(
     options: &Options,
     random: &mut Random<'_>,
 ) -> Result<Plan, PlanError> {
-    let from_scratch = is_from_scratch(survey, options)?;
-    let mut disk = Disk::start(survey, options, from_scratch)?;
+    let from_scratch = is_from_scratch(survey, definitions, options)?;
+    let mut disk = Disk::start(survey, (options, definitions.label), from_scratch)?;
+    mbr::check_definitions(definitions, &disk.table)?;
     let known = Some(&disk.table).filter(|_| options.size != SizeMode::Auto);
     let definitions = shares::resolve(definitions, survey, Wholes::new(known, options))?;
     let mut layout = Layout::new(survey, &definitions, options);
+    if disk.table.label != PlannedLabel::Gpt {
+        let found = found_mbr(survey).filter(|_| !from_scratch);
+        layout.mbr = Some(Rules::new(found));
+    }
     let mode = disk.reset_mode(options);
-    let reset = disk.reset(layout.clone(), options);
+    let reset = disk.reset(layout.clone(), options)?;
     layout.match_found(disk.partitions.clone(), options.seed);
     if mode == ResetMode::Leave {
         layout.freeze();
@@ -41,7 +50,8 @@ pub fn plan(
     layout.identify(options.seed, random);
     layout.require_existing(options)?;
     if options.size == SizeMode::Auto {
-        disk.grow(Bytes::new(layout.minimal_disk(survey.sector.get())), survey)?;
+        let minimal = Bytes::new(layout.minimal_disk(survey.sector.get()));
+        disk.grow(minimal, survey, options)?;
     }
     layout.measure(&disk.table)?;
     layout.fit(DiskNeed {
@@ -50,7 +60,18 @@ pub fn plan(
     })?;
     layout.grow();
     layout.place(disk.table.slots)?;
-    Ok(finish(survey, options, layout, disk, reset))
+    if let PlannedLabel::Mbr { extended, .. } = &mut disk.table.label {
+        *extended = layout.extended();
+    }
+    let plan = finish(survey, options, layout, disk, reset);
+    let stray =
+        |one: &&PlannedPartition| one.deferred && one.mbr.is_some_and(|mbr| mbr.at.is_some());
+    match plan.partitions.iter().find(stray) {
+        Some(one) => Err(PlanError::DeferredLogical {
+            what: format!("partition {:?}", one.label),
+        }),
+        None => Ok(plan),
+    }
 }
 
 /// What a disk must have to hold all definitions, whatever disk there is.
@@ -64,17 +85,45 @@ pub fn minimal_size(
 ) -> Result<Bytes, PlanError> {
     let definitions = shares::resolve(definitions, survey, Wholes::new(None, options))?;
     let mut layout = Layout::new(survey, &definitions, options);
-    let found = match (&survey.label, is_from_scratch(survey, options)) {
+    let kept = matches!(is_from_scratch(survey, &definitions, options), Ok(false));
+    let found = match (
+        &survey.label,
+        is_from_scratch(survey, &definitions, options),
+    ) {
         (FoundLabel::Gpt(table), Ok(false)) => table.partitions.clone(),
-        _ => Vec::new(),
+        (FoundLabel::Mbr(table), Ok(false)) => {
+            layout.mbr = Some(Rules::new(Some(table)));
+            table.partitions.clone()
+        }
+        _ => {
+            let is_mbr = definitions.label == LabelKind::Mbr;
+            layout.mbr = is_mbr.then(|| Rules::new(None));
+            Vec::new()
+        }
     };
     layout.match_found(found, options.seed);
-    let kept = matches!(is_from_scratch(survey, options), Ok(false));
     layout.leave_out_missing(!kept);
     Ok(Bytes::new(layout.minimal_disk(survey.sector.get())))
 }
 
-fn is_from_scratch(survey: &Survey, options: &Options) -> Result<bool, PlanError> {
+fn found_mbr(survey: &Survey) -> Option<&FoundMbr> {
+    match &survey.label {
+        FoundLabel::Mbr(found) => Some(found),
+        _ => None,
+    }
+}
+
+/// Whether somebody thought of master boot records; others are left alone, as with systemd-repart.
+fn wants_mbr(definitions: &DefinitionSet) -> bool {
+    let mut all = definitions.definitions.iter();
+    definitions.label == LabelKind::Mbr || all.any(|one| one.mbr.own.is_some())
+}
+
+fn is_from_scratch(
+    survey: &Survey,
+    definitions: &DefinitionSet,
+    options: &Options,
+) -> Result<bool, PlanError> {
     let afresh = matches!(
         options.empty,
         EmptyMode::Require | EmptyMode::Force | EmptyMode::Create
@@ -92,7 +141,13 @@ fn is_from_scratch(survey: &Survey, options: &Options) -> Result<bool, PlanError
         (EmptyMode::Require, _) => Err(PlanError::NotEmpty),
         (_, FoundLabel::Gpt(_)) => Ok(false),
         (EmptyMode::Refuse, FoundLabel::None) => Err(PlanError::NoTable),
-        (_, FoundLabel::Other) => Err(PlanError::NotGpt),
+        (_, FoundLabel::Mbr(_)) if wants_mbr(definitions) => Ok(false),
+        (_, FoundLabel::DamagedMbr(error)) if wants_mbr(definitions) => {
+            Err(PlanError::DamagedMbr(error.clone()))
+        }
+        (_, FoundLabel::Other | FoundLabel::Mbr(_) | FoundLabel::DamagedMbr(_)) => {
+            Err(PlanError::NotGpt)
+        }
     }
 }
 
@@ -104,19 +159,35 @@ pub(super) struct Disk {
 }
 
 impl Disk {
+    fn start_mbr(survey: &Survey, options: &Options, found: &FoundMbr) -> Result<Self, PlanError> {
+        let mut disk = Self {
+            size: survey.disk_size,
+            table: mbr::table(survey, options, Some(found), survey.disk_size)?,
+            partitions: found.partitions.clone(),
+        };
+        if let SizeMode::AtLeast(wanted) = options.size {
+            disk.grow(whole(wanted), survey, options)?;
+        }
+        Ok(disk)
+    }
+
     pub(super) fn start(
         survey: &Survey,
-        options: &Options,
+        (options, label): (&Options, LabelKind),
         from_scratch: bool,
     ) -> Result<Self, PlanError> {
         let size = survey.disk_size;
         let found = match &survey.label {
             FoundLabel::Gpt(found) if !from_scratch => found,
-            _ => return Self::start_afresh(survey, options),
+            FoundLabel::Mbr(found) if !from_scratch => {
+                return Self::start_mbr(survey, options, found);
+            }
+            _ => return Self::start_afresh(survey, options, label),
         };
         let mut disk = Self {
             size,
             table: PlannedTable {
+                label: PlannedLabel::Gpt,
                 from_scratch,
                 disk_uuid: match found.disk_uuid.is_nil() {
                     true => options.seed.disk(),
@@ -138,12 +209,16 @@ impl Disk {
             disk.stretch(found, survey);
         }
         if let SizeMode::AtLeast(wanted) = options.size {
-            disk.grow(whole(wanted), survey)?;
+            disk.grow(whole(wanted), survey, options)?;
         }
         Ok(disk)
     }
 
-    fn start_afresh(survey: &Survey, options: &Options) -> Result<Self, PlanError> {
+    fn start_afresh(
+        survey: &Survey,
+        options: &Options,
+        label: LabelKind,
+    ) -> Result<Self, PlanError> {
         let size = match options.size {
             SizeMode::AtLeast(wanted) => survey.disk_size.max(whole(wanted)),
             SizeMode::Keep | SizeMode::Auto => survey.disk_size,
@@ -155,7 +230,10 @@ impl Disk {
         };
         Ok(Self {
             size,
-            table: fresh(survey, options.seed.disk(), for_table)?,
+            table: match label {
+                LabelKind::Gpt => fresh(survey, options.seed.disk(), for_table)?,
+                LabelKind::Mbr => mbr::table(survey, options, None, for_table)?,
+            },
             partitions: Vec::new(),
         })
     }
@@ -175,9 +253,13 @@ impl Disk {
     }
 
     /// Takes away what is marked for a factory reset, and says what that was.
-    fn reset(&mut self, mut layout: Layout<'_>, options: &Options) -> Vec<FoundPartition> {
+    fn reset(
+        &mut self,
+        mut layout: Layout<'_>,
+        options: &Options,
+    ) -> Result<Vec<FoundPartition>, PlanError> {
         if matches!(self.reset_mode(options), ResetMode::Never) {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         if self.asks_for_reset() {
             self.table.disk_uuid = options.seed.disk();
@@ -185,13 +267,21 @@ impl Disk {
         layout.match_found(self.partitions.clone(), options.seed);
         let marked = layout.marked_for_reset();
         self.partitions.retain(|found| !marked.contains(found));
-        marked
+        if layout.mbr.is_some() {
+            mbr::check_reset(&marked, &self.partitions)?;
+        }
+        Ok(marked)
     }
 
     /// Makes the disk at least `wanted` large and fits the table to it.
-    fn grow(&mut self, wanted: Bytes, survey: &Survey) -> Result<(), PlanError> {
+    fn grow(&mut self, wanted: Bytes, survey: &Survey, options: &Options) -> Result<(), PlanError> {
         let grown = wanted > self.size;
         self.size = self.size.max(wanted);
+        if self.table.label != PlannedLabel::Gpt {
+            let found = found_mbr(survey).filter(|_| !self.table.from_scratch);
+            self.table = mbr::table(survey, options, found, self.size)?;
+            return Ok(());
+        }
         match &survey.label {
             FoundLabel::Gpt(found) if !self.table.from_scratch => {
                 if grown {
@@ -218,6 +308,7 @@ fn whole(size: Bytes) -> Bytes {
 fn fresh(survey: &Survey, disk_uuid: Uuid, size: Bytes) -> Result<PlannedTable, LayoutError> {
     let table = Table::new(disk_uuid, survey.sector, size)?;
     Ok(PlannedTable {
+        label: PlannedLabel::Gpt,
         from_scratch: true,
         disk_uuid,
         first_usable: table.first_usable(),
@@ -242,8 +333,16 @@ fn finish(
                 .filter(|_| layout.is_merged(index))
         })
         .collect();
-    let partitions: Vec<PlannedPartition> = (layout.entries.into_iter().zip(merged))
-        .map(|(entry, merged)| planned(entry, merged, options))
+    let records = layout
+        .entries
+        .iter()
+        .map(|entry| record(entry, layout.mbr.as_ref()));
+    let records: Vec<Option<MbrRecord>> = records.collect();
+    let partitions: Vec<PlannedPartition> = (layout.entries.into_iter().zip(merged).zip(records))
+        .map(|((entry, merged), record)| PlannedPartition {
+            mbr: record,
+            ..planned(entry, merged, options)
+        })
         .collect();
     let touched =
         |p: &PlannedPartition| matches!(p.fate, Fate::Create | Fate::Resize) && !p.deferred;
@@ -269,6 +368,17 @@ fn answers_request(survey: &Survey, table: &PlannedTable) -> bool {
         _ => Uuid::nil(),
     };
     found.is_max() && table.disk_uuid != found
+}
+
+/// What a master boot record says of a partition, or is to say of a new one.
+fn record(entry: &Entry<'_>, rules: Option<&Rules>) -> Option<MbrRecord> {
+    match (rules?, &entry.found) {
+        (rules, Some(found)) => rules.record(found.slot),
+        (_, None) => Some(MbrRecord {
+            kind: entry.wanted.as_ref()?.definition.mbr_type()?,
+            at: entry.record.map(Bytes::new),
+        }),
+    }
 }
 
 fn planned(entry: Entry<'_>, merged: Option<usize>, options: &Options) -> PlannedPartition {
@@ -304,6 +414,7 @@ fn planned(entry: Entry<'_>, merged: Option<usize>, options: &Options) -> Planne
         given_up: entry.given_up,
         slot: entry.slot,
         kind,
+        mbr: None,
         label: entry.label,
         uuid: entry.uuid,
         uuid_from_root_hash: entry.uuid_from_root_hash,

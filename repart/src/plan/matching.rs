@@ -10,7 +10,8 @@ use super::layout::{Area, Entry, Layout, Wanted, effective_grain};
 use super::size::hash_size;
 use super::{Options, PlannedTable, VeritySiblings};
 use crate::definition::{Definition, DefinitionSet, VerityMode};
-use crate::survey::{FoundPartition, Survey};
+use crate::survey::{FoundPartition, MbrRecord, Survey};
+use image_specs::units::Bytes;
 
 impl<'a> Layout<'a> {
     /// The definitions in their order, without anything found.
@@ -28,6 +29,7 @@ impl<'a> Layout<'a> {
             end: 0,
             entries,
             areas: Vec::new(),
+            mbr: None,
             lenient: false,
             frozen: false,
         }
@@ -36,13 +38,21 @@ impl<'a> Layout<'a> {
     /// Gives each found partition to a definition, or enters it as foreign behind them.
     pub(super) fn match_found(&mut self, found: Vec<FoundPartition>, seed: Seed) {
         for partition in self.claim_own(found, seed) {
-            let free = |entry: &&mut Entry<'_>| {
-                !entry.exists() && entry.takes_strangers() && entry.kind() == partition.kind
+            let record = self.mbr.as_ref().and_then(|mbr| mbr.record(partition.slot));
+            let free = |entry: &Entry<'_>| {
+                !entry.exists() && entry.takes_strangers() && entry.wants(&partition, record)
             };
-            match self.entries.iter_mut().find(free) {
-                Some(entry) => entry.found = Some(partition),
-                None => self.entries.push(Entry::new(None, Some(partition))),
-            }
+            let at = match self.entries.iter().position(free) {
+                Some(at) => at,
+                None => {
+                    self.entries.push(Entry::new(None, None));
+                    self.entries.len() - 1
+                }
+            };
+            let entry = &mut self.entries[at];
+            entry.found = Some(partition);
+            entry.record = record.and_then(|record| record.at).map(Bytes::get);
+            entry.logical = entry.record.is_some();
         }
         for index in 0..self.entries.len() {
             let target = self.entries[index].supplement_for;
@@ -75,18 +85,22 @@ impl<'a> Layout<'a> {
         for index in &by_slot {
             let gap = self.gap_behind(*index, end);
             self.entries[*index].found_padding = gap;
-            self.add_area(gap, Some(*index));
+            self.add_area(gap, self.start, Some(*index));
         }
-        let left = by_slot.iter().map(|i| self.entries[*i].found_start()).min();
+        let left = by_slot.iter().map(|i| self.entries[*i].found_start());
+        let left = left.chain(self.boundaries()).min();
         let left_end = left.map_or(self.end, |left| self.down(left));
-        self.add_area(left_end.saturating_sub(self.start), None);
+        self.add_area(left_end.saturating_sub(self.start), self.start, None);
+        self.add_empty_extended(end);
         Ok(())
     }
 
-    fn add_area(&mut self, size: u64, after: Option<usize>) {
+    pub(super) fn add_area(&mut self, size: u64, start: u64, after: Option<usize>) {
         if size > 0 {
             self.areas.push(Area {
                 size,
+                start,
+                logical: after.is_some_and(|after| self.entries[after].logical),
                 after,
                 allocated: 0,
             });
@@ -111,6 +125,7 @@ impl<'a> Layout<'a> {
             .iter()
             .filter(|e| e.exists())
             .map(Entry::found_start);
+        let starts = starts.chain(self.boundaries());
         let next = starts.filter(|start| *start >= behind).min().unwrap_or(end);
         self.down(next).saturating_sub(self.up(behind))
     }
@@ -138,6 +153,18 @@ impl<'a> Layout<'a> {
                 hash.size_min = Some(needed);
             }
         }
+    }
+}
+
+impl Entry<'_> {
+    /// Whether a partition that was found, with what a master boot record says of it, is of the type
+    /// that is wanted.
+    fn wants(&self, found: &FoundPartition, record: Option<MbrRecord>) -> bool {
+        let Some(record) = record else {
+            return self.kind() == found.kind;
+        };
+        let wanted = self.wanted.as_ref();
+        wanted.and_then(|wanted| wanted.definition.mbr_type()) == Some(record.kind)
     }
 }
 

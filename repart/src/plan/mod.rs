@@ -17,6 +17,7 @@ mod identity;
 mod layout;
 mod make;
 mod matching;
+mod mbr;
 mod place;
 mod shares;
 mod size;
@@ -26,7 +27,7 @@ use image_specs::partition::PartitionType;
 use image_specs::units::{Bytes, Extent, Grain, Lba, SectorSize};
 use uuid::Uuid;
 
-use crate::survey::FoundPartition;
+use crate::survey::{ExtendedPartition, FoundPartition, MbrRecord};
 
 pub use auto::{AutoError, growable};
 pub use check::{CheckError, check};
@@ -164,9 +165,11 @@ pub struct Plan {
 /// The header of the table to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedTable {
+    /// What kind of table it is.
+    pub label: PlannedLabel,
     /// Whether no table existed, or the old one goes.
     pub from_scratch: bool,
-    /// The disk's UUID.
+    /// The disk's UUID, which only a GPT holds.
     pub disk_uuid: Uuid,
     /// First sector that partitions may use.
     pub first_usable: Lba,
@@ -176,6 +179,20 @@ pub struct PlannedTable {
     pub slots: u32,
     /// Sector size.
     pub sector: SectorSize,
+}
+
+/// A kind of table, with what only that kind has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlannedLabel {
+    /// A GPT.
+    Gpt,
+    /// A master boot record.
+    Mbr {
+        /// The disk's number.
+        disk_id: u32,
+        /// The partition that holds the logical ones; itself not among [`Plan::partitions`].
+        extended: Option<ExtendedPartition>,
+    },
 }
 
 /// One partition of the plan.
@@ -196,6 +213,8 @@ pub struct PlannedPartition {
     pub slot: Option<u32>,
     /// Its type.
     pub kind: PartitionType,
+    /// What a master boot record says of it; `None` in a GPT.
+    pub mbr: Option<MbrRecord>,
     /// Its label from now on.
     pub label: String,
     /// Its UUID from now on; for verity data and hash partitions without `UUID=`, until the root hash
@@ -250,6 +269,20 @@ pub struct VeritySiblings {
 }
 
 impl Plan {
+    /// What `PARTUUID=` says of a partition: its UUID or, as a master boot record has none, the disk's
+    /// number and its own. `None` where that is not known yet.
+    pub fn part_uuid(&self, partition: &PlannedPartition) -> Option<String> {
+        match self.table.label {
+            PlannedLabel::Gpt => Some(partition.uuid)
+                .filter(|uuid| !uuid.is_nil())
+                .map(|uuid| uuid.to_string()),
+            PlannedLabel::Mbr { disk_id, .. } => {
+                let number = u64::from(partition.slot?) + 1;
+                Some(format!("{disk_id:08x}-{number:02x}"))
+            }
+        }
+    }
+
     /// The partitions that are on the disk afterwards, in list order.
     pub fn listed(&self) -> impl Iterator<Item = &PlannedPartition> {
         self.partitions.iter().filter(|p| p.is_listed())

@@ -10,11 +10,12 @@ impl Layout<'_> {
     pub(super) fn place(&mut self, slots: u32) -> Result<(), PlanError> {
         for entry in &mut self.entries {
             entry.offset = entry.found_start();
-            entry.slot = entry.found.as_ref().map(|found| found.slot);
+            // Those of a master boot record have their numbers already.
+            entry.slot = entry.found.as_ref().map(|found| found.slot).or(entry.slot);
         }
         for area in 0..self.areas.len() {
             let after = self.areas[area].after.map(|after| &self.entries[after]);
-            let mut start = after.map_or(self.start, |after| {
+            let mut start = after.map_or(self.areas[area].start, |after| {
                 after
                     .offset
                     .saturating_add(after.size)
@@ -26,10 +27,17 @@ impl Layout<'_> {
                     continue;
                 }
                 start = self.up(start);
-                let slot = self.free_slot(entry.kind(), slots).ok_or_else(|| {
+                let slot = match self.mbr {
+                    Some(_) => entry.slot,
+                    None => self.free_slot(entry.kind(), slots),
+                };
+                let slot = slot.ok_or_else(|| {
                     let what = entry.what();
                     PlanError::NoSlot { what, slots }
                 })?;
+                if entry.logical {
+                    start = self.place_record(index, start);
+                }
                 let entry = &mut self.entries[index];
                 entry.offset = start;
                 entry.slot = Some(slot);

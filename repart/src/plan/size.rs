@@ -146,6 +146,7 @@ impl Layout<'_> {
     /// What a disk must have to hold everything that is kept.
     pub(super) fn minimal_disk(&self, sector: u64) -> u64 {
         let metadata = self.up(TABLE_ROOM).saturating_add(16 * KIB + sector);
+        let metadata = metadata.saturating_add(self.records_size());
         (0..self.entries.len())
             .filter(|index| self.is_kept(*index))
             .map(|index| self.min_with_padding(index))

@@ -11,6 +11,7 @@ use super::check::CheckArgs;
 use super::growing::Growing;
 use super::planning::{PlanningArgs, reset_mode};
 use super::select::Choice;
+use super::table_args::TableArgs;
 use crate::commands::tpm2_args::Tpm2Args;
 use crate::ui::Mode;
 use crate::values::{SeedArg, SizeArg, Tristate};
@@ -34,6 +35,8 @@ pub(crate) struct RepartArgs {
     pub(crate) operation: Operation,
     #[command(flatten)]
     pub(crate) growing: Growing,
+    #[command(flatten)]
+    pub(crate) table: TableArgs,
     #[command(flatten)]
     pub(crate) output: Output,
     #[command(flatten)]

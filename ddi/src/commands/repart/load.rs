@@ -53,7 +53,9 @@ pub(crate) fn definitions(args: &RepartArgs, ui: &Ui) -> Result<DefinitionSet, F
     for warning in ignored {
         ui.note(&format!("warning: {warning}"));
     }
-    Ok(set?)
+    let mut set = set?;
+    set.label = args.table.label();
+    Ok(set)
 }
 
 /// A mistyped folder is not an error to systemd-repart, but a person should hear of it.

@@ -13,6 +13,7 @@ mod refusals;
 mod seed;
 mod select;
 pub(crate) mod sign;
+mod table_args;
 mod times;
 mod varlink;
 mod view;

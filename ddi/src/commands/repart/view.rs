@@ -11,11 +11,11 @@ use crate::ui::table::{self, Align};
 /// The table, one row a partition.
 pub(crate) fn table(report: &Report, legend: bool) -> String {
     let mut columns = Columns::default();
-    columns.add("TYPE", Align::Left, report, |row| row.kind.to_string());
+    columns.add("TYPE", Align::Left, report, |row| row.type_text());
     columns.add("LABEL", Align::Left, report, |row| {
         or_dash(row.label.clone())
     });
-    columns.add("UUID", Align::Left, report, |row| row.uuid.to_string());
+    columns.add("UUID", Align::Left, report, |row| row.uuid.clone());
     columns.add("PART", Align::Right, report, |row| {
         or_dash(
             row.partno
