@@ -1,7 +1,14 @@
 //! What must hold of every plan, over the random cases that are also compared with systemd-repart.
 
+use std::collections::BTreeMap;
+
+use blockdev::partitions::Wanted;
+use blockdev::partitions::changes::Change;
+use blockdev::usage::{Use, User};
+use image_specs::units::Extent;
 use proptest::prelude::*;
-use repart::build::table;
+use repart::build::steps::Step;
+use repart::build::{kernel, table};
 use repart::definition::DefinitionSet;
 use repart::plan::{self, EmptyMode, Fate, Options, Plan, SizeMode};
 use repart::report::Report;
@@ -94,6 +101,41 @@ proptest! {
             let before = old.as_ref().and_then(|old| old.slots().get(&slot));
             let before = before.filter(|_| partition.found.is_some());
             prop_assert_eq!(new.slots().get(&slot), before);
+        }
+    }
+
+    #[test]
+    fn the_kernel_learns_what_the_table_says_and_nothing_else(seed: u64, forgotten: u32) {
+        let Some(Planned { case, survey, plan, .. }) = planned(seed) else { return Ok(()) };
+        let old = case.disk.as_ref().and_then(common::table);
+        let new = table::planned(&plan, old.as_ref()).expect("a plan makes a table");
+        let listed = |table: &FoundTable| -> BTreeMap<u32, Extent> {
+            let of = |part: &FoundPartition| (part.slot + 1, part.extent);
+            table.partitions.iter().map(of).collect()
+        };
+        let expected = listed(&table::found(&new));
+        let mut kernel = found(&survey).map(listed).unwrap_or_default();
+        // As if the last run had not told all of it.
+        kernel.retain(|number, _| forgotten & (1 << (number % 32)) == 0);
+        let wanted = |(number, extent): (&u32, &Extent)| Wanted { number: *number, extent: *extent };
+        let known: Vec<Wanted> = kernel.iter().map(wanted).collect();
+        for step in kernel::steps(&plan, &known) {
+            let Step::Tell(change) = step else { panic!("{step:?}") };
+            match change {
+                Change::Forget(number) => { kernel.remove(&number); }
+                Change::Resize(one) | Change::Add(one) => { kernel.insert(one.number, one.extent); }
+            }
+        }
+        prop_assert_eq!(&kernel, &expected);
+        // Nobody who uses what stays is in the way.
+        let uses = |number: u32| [Use { partition: Some(number), user: User::Holder("x".to_owned()) }];
+        for part in plan.listed().filter(|part| part.found.is_some() && !plan.table.from_scratch) {
+            let number = part.slot.expect("it is in the table") + 1;
+            prop_assert_eq!(kernel::in_the_way(&plan, &uses(number)), []);
+        }
+        for gone in plan.reset.iter().filter(|_| plan.changed) {
+            let uses = uses(gone.slot + 1);
+            prop_assert_eq!(kernel::in_the_way(&plan, &uses), uses);
         }
     }
 
