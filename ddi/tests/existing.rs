@@ -215,3 +215,34 @@ fn definitions_and_the_seed_come_from_credentials() {
         "{error}"
     );
 }
+
+#[test]
+fn the_kernels_command_line_turns_runs_off_but_not_builds() {
+    let marks = ["/run/systemd/container", "/run/host/container-manager"];
+    let container = marks.iter().any(|mark| fs::exists(mark).unwrap());
+    let on = |line: &str, options: &[&str]| {
+        let mut command = repart();
+        command.args(options).env("SYSTEMD_PROC_CMDLINE", line);
+        let output = command.output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        (output.status.code().unwrap(), error)
+    };
+    let nothing = ["--disk=serial=none-has-this"];
+    if !container {
+        let (code, error) = on("quiet ddi.repart=no", &nothing);
+        assert_eq!(code, 0, "{error}");
+        assert!(error.contains("nothing is done"), "{error}");
+        let (code, error) = on("ddi.repart=maybe", &nothing);
+        assert_eq!(code, 1);
+        assert!(error.contains("known are yes and no"), "{error}");
+    }
+    assert_eq!(on("quiet ddi.repart=yes", &nothing).0, 1);
+    // A run that is given its image is none of the machine's.
+    let scratch = Scratch::new();
+    let definitions = scratch.definitions(&[("10-x.conf", HOME)]);
+    let disk = scratch.path("disk.raw").display().to_string();
+    let build = ["--empty=create", "--size=64M", SEED, &definitions, &disk];
+    let (code, error) = on("ddi.repart=no ddi.repart.seed=x", &build);
+    assert_eq!(code, 0, "{error}");
+    assert_eq!(fs::metadata(&disk).unwrap().len(), 64 << 20);
+}

@@ -15,5 +15,6 @@ pub mod plan;
 pub mod populate;
 pub mod ranges;
 pub mod report;
+pub mod request;
 pub mod survey;
 pub mod window;

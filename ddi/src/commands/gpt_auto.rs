@@ -106,12 +106,12 @@ fn text(plan: &Plan) -> String {
     text
 }
 
-fn is_container() -> bool {
+pub(crate) fn is_container() -> bool {
     let marks = ["/run/systemd/container", "/run/host/container-manager"];
     marks.iter().any(|mark| Path::new(mark).exists())
 }
 
-fn command_line() -> Result<String, Failure> {
+pub(crate) fn command_line() -> Result<String, Failure> {
     if let Ok(line) = std::env::var("SYSTEMD_PROC_CMDLINE") {
         return Ok(line);
     }

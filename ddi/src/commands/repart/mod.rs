@@ -10,6 +10,7 @@ mod load;
 mod planning;
 mod prepare;
 mod refusals;
+mod request;
 mod seed;
 mod select;
 pub(crate) mod sign;
@@ -38,6 +39,7 @@ use repart::report::Report;
 use self::args::{AppendArg, EmptyArg, RepartArgs};
 use self::growing::Grown;
 use self::prepare::{in_session, prepare, read};
+use self::request::Request;
 use self::times::Times;
 use super::tpm2_args;
 use crate::exit::{Exit, Failure};
@@ -57,11 +59,20 @@ impl verb::Run for RepartArgs {
         if let Some(invocation) = varlink::asked()? {
             return varlink::run(invocation);
         }
+        let request = Request::read(self)?;
+        if request.is_off() {
+            ui.note("ddi.repart=no on the kernel's command line: nothing is done.");
+            return Ok(Exit::Ok);
+        }
+        let asked = request.apply(self);
         let notifier = Notifier::from_environment();
-        let result = match select::resolved(self, ui)? {
+        let result = match select::resolved(&asked, ui)? {
             Some(args) => run(&args, ui, &notifier),
-            None => run(self, ui, &notifier),
+            None => run(&asked, ui, &notifier),
         };
+        if matches!(result, Ok(Exit::Ok)) && !asked.is_dry_run() {
+            request.done()?;
+        }
         let exit = result
             .as_ref()
             .map_or_else(|failure| failure.exit, |exit| *exit);
