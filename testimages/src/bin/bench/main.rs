@@ -6,6 +6,7 @@
 //! lie. Prints a table and writes `bench.json` to the current directory.
 
 mod build;
+mod grow;
 mod measure;
 mod mount;
 mod read;
@@ -25,8 +26,9 @@ const MIB: u64 = 1024 * 1024;
 const SEED: &str = "--seed=11111111-2222-3333-4444-555555555555";
 
 /// The parts, which can be asked for by name.
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 6] = [
     ("build", Bench::build),
+    ("grow", Bench::grow),
     ("encrypt", Bench::encrypted),
     ("read", Bench::read),
     ("mount", Bench::mount),
