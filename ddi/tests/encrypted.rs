@@ -317,6 +317,65 @@ fn a_key_of_the_seed_makes_the_same_data_each_time() {
 }
 
 #[test]
+fn a_recovery_key_opens_too_and_replaces_no_file() {
+    let scratch = Scratch::new();
+    let path = scratch.path("recovery");
+    let keys = format!(
+        "Type=home\nFormat=swap\nEncrypt=key-file\nEncryptKDF=minimal\nSizeMinBytes=33M\nEncryptRecoveryKey={}\n",
+        path.display()
+    );
+    let definitions = scratch.definitions(&[("10.conf", &keys)]);
+    let image = scratch.path("image");
+    let build = || {
+        let mut command = repart();
+        command
+            .args(["--empty=create", "--size=auto", SEED, &definitions])
+            .args([&key(&scratch), image.to_str().unwrap()]);
+        command
+    };
+    let built = partitions(&mut unprivileged(&build()));
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let text = fs::read_to_string(&path).unwrap();
+    assert_eq!((text.len(), text.matches('-').count()), (71, 7));
+    let part = scratch.path("part");
+    cut(&image, &built[0], &part);
+    for name in ["key", "recovery"] {
+        run(Command::new("cryptsetup")
+            .args(["open", "--test-passphrase", "--key-file"])
+            .args([&scratch.path(name), &part]));
+    }
+    let dump = run(Command::new("cryptsetup").arg("luksDump").arg(&part));
+    assert!(dump.contains("systemd-recovery"), "{dump}");
+
+    fs::remove_file(&image).unwrap();
+    let said = fails(&mut build(), 1);
+    assert!(said.contains("is there already"), "{said}");
+    assert!(!image.exists());
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    // Where nothing comes of the image, nothing comes of the key.
+    fs::remove_file(&path).unwrap();
+    let small = keys.replace("33M", "1M\nSizeMaxBytes=1M");
+    scratch.definitions(&[("10.conf", &keys), ("20.conf", &small)]);
+    let said = fails(&mut build(), 1);
+    assert!(
+        said.contains("is named for another partition, too"),
+        "{said}"
+    );
+    let copy = keys.replace("Format=swap", "CopyBlocks=/proc/self/mem");
+    fs::remove_file(scratch.path("repart.d/20.conf")).unwrap();
+    scratch.definitions(&[("10.conf", &copy)]);
+    fails(&mut build(), 1);
+    assert!(!image.exists() && !path.exists());
+    let left = fs::read_dir(scratch.path("")).unwrap();
+    let left = left.filter(|entry| {
+        let name = entry.as_ref().unwrap().file_name();
+        name.to_string_lossy().starts_with(".#")
+    });
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
 fn verity_covers_the_ciphertext() {
     let scratch = Scratch::new();
     let source = scratch.tree();

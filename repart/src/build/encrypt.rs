@@ -18,6 +18,7 @@ use serde_json::json;
 
 use super::apply::StepError;
 use super::fill::Filling;
+use super::recovery::Recovery;
 use crate::crypttab;
 use crate::definition::{self, Definition, Encrypt, Encryption};
 use crate::populate;
@@ -37,6 +38,8 @@ pub struct Keys {
     pub passphrases: BTreeMap<usize, Secret>,
     /// What the keys of partitions are sealed to, by the same place.
     pub sealings: BTreeMap<usize, Sealing>,
+    /// What `EncryptRecoveryKey=` asks for, by the same place.
+    pub recovery: BTreeMap<usize, Recovery>,
     /// Keys of `IntegrityKeyFile=`, by the same place.
     pub integrity: BTreeMap<usize, Secret>,
     /// The seed, where it was given: for `EncryptVolumeKey=seed`.
@@ -175,6 +178,9 @@ fn header(filling: &Filling<'_>, keys: &Keys) -> Result<(Header, Option<String>)
             let label = &partition.label;
             format!("warning: nothing was measured into the PCRs that the key of {label:?} is bound to, so they protect nothing")
         });
+    }
+    if let Some(recovery) = keys.recovery.get(&filling.at) {
+        recovery.key.add_to(&mut header)?;
     }
     Ok((header, notice))
 }

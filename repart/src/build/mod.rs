@@ -13,6 +13,7 @@ pub mod job;
 pub mod kernel;
 pub mod mbr;
 pub mod phase;
+pub mod recovery;
 pub mod session;
 pub mod sign;
 pub mod sources;

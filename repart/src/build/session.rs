@@ -18,6 +18,7 @@ use super::hash_tree::HashTreeError;
 use super::job::Job;
 use super::kernel::{self, InUse};
 use super::phase::{Doing, Phase};
+use super::recovery::{RecoveryError, Waiting};
 use super::sign::SignError;
 use super::sources::{BlockSource, SourceError};
 use super::split;
@@ -77,6 +78,8 @@ pub enum SessionError {
     Sign(#[from] SignError),
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
     #[error("cannot write {path}", path = path.display())]
     Tab {
         path: PathBuf,
@@ -282,6 +285,7 @@ impl<'a> Session<'a> {
         let Some(mut target) = self.target.take() else {
             return Ok(Applied::nothing(plan));
         };
+        let mut recovery = Some(Waiting::prepare(job, &plan)?);
         let old = target.old().cloned();
         let old_mbr = target.old_mbr().cloned();
         let materials = Materials {
@@ -293,6 +297,10 @@ impl<'a> Session<'a> {
             on_disk: target.is_block_device(),
         };
         let mut applied = apply::apply(job, plan, &steps, &materials, target.device_mut(), watch)?;
+        if !target.is_new() {
+            // The partitions are there, whatever becomes of what is still to do.
+            recovery.take().map_or(Ok(()), Waiting::finish)?;
+        }
         if split {
             watch(&Doing::more("writing split artifacts"));
             let artifacts = split::artifacts(job, &applied.plan, target.path())?;
@@ -300,6 +308,7 @@ impl<'a> Session<'a> {
         }
         let disk = target.is_block_device().then(|| target.path().to_owned());
         target.finish()?;
+        recovery.map_or(Ok(()), Waiting::finish)?;
         applied
             .notices
             .extend(disk.and_then(|disk| kernel::settle(&disk, &steps)));

@@ -62,6 +62,7 @@ fn is_strict(key: Key) -> bool {
             | Key::VerityFEC
             | Key::EncryptVolumeKey
             | Key::EncryptFreeSpace
+            | Key::EncryptRecoveryKey
             | Key::IntegrityKeyFile
             | Key::IfExists
             | Key::IfMissing
@@ -135,6 +136,7 @@ impl Draft {
             | Key::VolumeName
             | Key::EncryptedVolume
             | Key::EncryptVolumeKey
+            | Key::EncryptRecoveryKey
             | Key::EncryptFreeSpace => self.encryption(key, value, settings, &mut notes),
             Key::Integrity | Key::IntegrityAlgorithm | Key::IntegrityKeyFile => {
                 tags::assign(&mut self.definition, key, value, settings)
@@ -342,6 +344,10 @@ impl Draft {
                 }
             }
             Key::EncryptFreeSpace => encryption.free_space = conf::tristate(value)?,
+            Key::EncryptRecoveryKey if value.is_empty() => encryption.recovery_key = None,
+            Key::EncryptRecoveryKey => {
+                encryption.recovery_key = Some(value::path(value, settings)?.into());
+            }
             _ if value.is_empty() => encryption.volume = None,
             _ => encryption.volume = Some(encrypted_volume(value, notes)?),
         }

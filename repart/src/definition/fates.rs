@@ -219,6 +219,12 @@ const FATES: &[(Key, &str, Option<&str>, Fate)] = &[
         Applied("build::encrypt"),
     ),
     (
+        Key::EncryptRecoveryKey,
+        "Encrypt=yes",
+        Some("/x"),
+        Applied("build::recovery, build::encrypt"),
+    ),
+    (
         Key::EncryptFreeSpace,
         "Encrypt=yes",
         Some("yes"),

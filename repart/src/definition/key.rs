@@ -34,7 +34,7 @@ keys! {
     Integrity, IntegrityAlgorithm, VolumeName, EncryptedVolume, Verity, VerityMatchKey,
     VerityDataBlockSizeBytes, VerityHashBlockSizeBytes, Flags, NoAuto, ReadOnly, GrowFileSystem,
     VerityHashAlgorithm, VeritySalt, VerityHashType, EncryptVolumeKey, EncryptFreeSpace,
-    IfExists, IfMissing, IfOutOfBounds, Grow, VerityFEC, IntegrityKeyFile,
+    IfExists, IfMissing, IfOutOfBounds, Grow, VerityFEC, IntegrityKeyFile, EncryptRecoveryKey,
 }
 
 impl Key {
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn all_are_known_by_their_names() {
         const SYSTEMD: usize = 47;
-        const OWN: usize = 11;
+        const OWN: usize = 12;
         assert_eq!(Key::ALL.len(), SYSTEMD + OWN);
         for key in Key::ALL {
             assert_eq!(Key::from_name(key.name()), Some(*key));

@@ -284,6 +284,8 @@ pub struct Encryption {
     pub seeded: bool,
     /// `EncryptFreeSpace=`: whether what the file system does not use is encrypted, too.
     pub free_space: Option<bool>,
+    /// `EncryptRecoveryKey=`: where a recovery key is written.
+    pub recovery_key: Option<PathBuf>,
 }
 
 /// `Encrypt=`.

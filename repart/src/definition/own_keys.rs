@@ -13,10 +13,11 @@ fn values_arrive_and_nothing_is_the_default() {
     assert!(encrypted.encryption.seeded);
     assert_eq!(encrypted.encryption.free_space, Some(false));
     let reset = read(
-        "Type=home; Encrypt=yes; EncryptVolumeKey=seed; EncryptVolumeKey=; EncryptFreeSpace=1; EncryptFreeSpace=",
+        "Type=home; Encrypt=yes; EncryptVolumeKey=seed; EncryptVolumeKey=; EncryptFreeSpace=1; EncryptFreeSpace=; EncryptRecoveryKey=/x; EncryptRecoveryKey=",
     );
     assert!(!reset.encryption.seeded);
     assert_eq!(reset.encryption.free_space, None);
+    assert_eq!(reset.encryption.recovery_key, None);
 
     let tagged = read(
         "Type=home; Integrity=standalone; IntegrityAlgorithm=hmac-sha512; IntegrityKeyFile=/k",
@@ -132,6 +133,11 @@ fn what_is_refused() {
     for (lines, message) in [
         ("EncryptVolumeKey=seed", "EncryptVolumeKey= needs Encrypt="),
         ("EncryptFreeSpace=no", "EncryptFreeSpace= needs Encrypt="),
+        (
+            "EncryptRecoveryKey=/x",
+            "EncryptRecoveryKey= needs Encrypt=",
+        ),
+        ("Encrypt=yes; EncryptRecoveryKey=x", "\"x\" is refused"),
         (
             "Encrypt=yes; EncryptVolumeKey=mine",
             "known are random and seed",

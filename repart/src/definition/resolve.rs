@@ -368,6 +368,7 @@ fn check_encryption(
     let own = [
         (Key::EncryptVolumeKey, encryption.seeded),
         (Key::EncryptFreeSpace, encryption.free_space.is_some()),
+        (Key::EncryptRecoveryKey, encryption.recovery_key.is_some()),
     ];
     if let Some((key, _)) = own.into_iter().find(|(_, is_set)| *is_set && !encrypts) {
         return Err(needs(key, "Encrypt="));

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use image_specs::tpm2::PcrList;
 use luks::Secret;
-use luks::key::KeyFile;
+use luks::key::{KeyFile, RecoveryKey};
 use repart::build::encrypt::{Keys, Sealing};
+use repart::build::recovery::Recovery;
 use repart::definition::{Definition, DefinitionSet, Encrypt, Key};
 
 use super::args::RepartArgs;
@@ -26,6 +27,7 @@ pub(crate) fn keys(args: &RepartArgs, wanted: &DefinitionSet, ui: &Ui) -> Result
         },
         passphrases: BTreeMap::new(),
         integrity: integrity_keys(wanted, ui)?,
+        recovery: recovery_keys(wanted)?,
         sealings: sealings(args, wanted)?,
     };
     for (at, definition) in wanted.definitions.iter().enumerate() {
@@ -45,6 +47,24 @@ pub(crate) fn keys(args: &RepartArgs, wanted: &DefinitionSet, ui: &Ui) -> Result
         }
     }
     check_seed(wanted, &keys)?;
+    Ok(keys)
+}
+
+/// New keys for `EncryptRecoveryKey=`.
+fn recovery_keys(wanted: &DefinitionSet) -> Result<BTreeMap<usize, Recovery>, Failure> {
+    let mut keys: BTreeMap<usize, Recovery> = BTreeMap::new();
+    for (at, definition) in wanted.definitions.iter().enumerate() {
+        let Some(path) = definition.encryption.recovery_key.clone() else {
+            continue;
+        };
+        if keys.values().any(|other| other.path == path) {
+            let text = format!("{} is named for another partition, too", path.display());
+            let failure = Failure::message(text);
+            return Err(placed(definition, Key::EncryptRecoveryKey, failure));
+        }
+        let key = RecoveryKey::generate()?;
+        keys.insert(at, Recovery { key, path });
+    }
     Ok(keys)
 }
 
