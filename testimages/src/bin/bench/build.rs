@@ -202,7 +202,7 @@ impl Bench {
             reach: ">= 4x, < 64 MiB",
             written: Some(ours.written_mib / size),
         });
-        Ok(())
+        self.cipher()
     }
 
     fn dry_run(&mut self) -> Outcome<()> {

@@ -1,11 +1,12 @@
 //! `make bench`: the same work with ddi and with the tool people use today, side by side.
 //!
-//! Arguments: the ddi binary, the hash-tree example binary, a scratch directory, and, if not all, the
-//! parts to measure. systemd's tools run
-//! in the root that `DDI_PEER_ROOT` names (see `scripts/peer-root`), where the scratch directory must
-//! lie. Prints a table and writes `bench.json` to the current directory.
+//! Arguments: the ddi binary, the hash-tree example binary (that of AES-XTS lies beside it), a scratch
+//! directory, and, if not all, the parts to measure. systemd's tools run in the root that `DDI_PEER_ROOT`
+//! names (see `scripts/peer-root`), where the scratch directory must lie. Prints a table and writes
+//! `bench.json` to the current directory.
 
 mod build;
+mod cipher;
 mod grow;
 mod measure;
 mod mount;
