@@ -188,9 +188,9 @@ mod tests {
         bytes
     }
 
-    fn find(bytes: &Vec<u8>) -> Result<Option<Area>, AreaError> {
+    fn find(bytes: &[u8]) -> Result<Option<Area>, AreaError> {
         let size = Bytes::new(u64::try_from(bytes.len()).unwrap());
-        Area::find(&params(129), bytes, size)
+        Area::find(&params(129), &bytes, size)
     }
 
     #[test]
@@ -282,8 +282,8 @@ mod tests {
             let said = lie(footer.clone());
             assert!(said.contains(words), "{footer:?}: {said}");
         }
-        assert!(find(&vec![0; 4095]).unwrap().is_none());
-        assert!(find(&vec![0; 8192]).unwrap().is_none());
+        assert!(find(&[0; 4095]).unwrap().is_none());
+        assert!(find(&[0; 8192]).unwrap().is_none());
         let short = Area::find(&params(129), &vec![0; 4096], Bytes::new(8192));
         assert!(matches!(short, Err(AreaError::Read(_))));
         let mut odd = params(129);
