@@ -55,9 +55,8 @@ fn unsupported(kind: Kind) -> ReadError {
         Kind::Integrity => {
             "its sectors have tags of their own; `integritysetup open` gives the device with the file system"
         }
-        Kind::Swap | Kind::VerityHash | Kind::Jbd | Kind::Lvm2 | Kind::Mdraid => {
-            "it is no file system"
-        }
+        Kind::Swap | Kind::VerityHash | Kind::Jbd => "it is no file system",
+        member if member.is_member() => "it is no file system",
         _ => {
             "there is no reader for this format; mount it as root with `ddi dissect --mount IMAGE DIRECTORY`"
         }

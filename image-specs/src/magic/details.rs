@@ -2,13 +2,13 @@
 
 use uuid::Uuid;
 
-use super::{Found, Kind, Probe};
+use super::{Found, Kind, Probe, members};
 use crate::units::Extent;
 use crate::verity::Superblock;
 
 /// The magic of a bcachefs superblock, 24 bytes into it.
 pub(super) const BCACHEFS: [u8; 16] = [
-    0xc6, 0x85, 0x73, 0xf6, 0x4e, 0x1a, 0x45, 0xca, 0x82, 0x65, 0xf5, 0x7f, 0x48, 0xba, 0x6d, 0x81,
+    0xc6, 0x85, 0x73, 0xf6, 0x66, 0xce, 0x90, 0xa9, 0xd9, 0x6a, 0x60, 0xcf, 0x80, 0x3d, 0xf7, 0xef,
 ];
 
 /// The signature with what its format tells; `None` where it turns out to be none.
@@ -32,6 +32,16 @@ pub(super) fn describe<E>(
         Kind::Iso9660 => iso9660(probe, found),
         Kind::Lvm2 => lvm2(probe, found),
         Kind::Swap => swap(probe, found),
+        Kind::Bcache if members::is_bcache(probe) => Some(members::bcache(probe, found)),
+        // The first versions of bcachefs had its magic.
+        Kind::Bcache => Some(simple(
+            probe,
+            Found {
+                kind: Kind::Bcachefs,
+                ..found
+            },
+        )),
+        Kind::HfsPlus => members::is_hfs_plus(probe).then_some(found),
         Kind::VerityHash => Some(verity(probe, found)),
         _ => Some(simple(probe, found)),
     })
@@ -196,7 +206,7 @@ fn ntfs<E>(probe: &Probe<'_, E>, found: Found) -> Found {
 }
 
 /// The UUID at `offset`; `None` where it is all zeros.
-fn uuid<E>(probe: &Probe<'_, E>, offset: u64) -> Option<String> {
+pub(super) fn uuid<E>(probe: &Probe<'_, E>, offset: u64) -> Option<String> {
     let uuid = Uuid::from_bytes(probe.array(offset)?);
     (!uuid.is_nil()).then(|| uuid.to_string())
 }
@@ -207,7 +217,7 @@ fn text<E>(probe: &Probe<'_, E>, offset: u64, length: usize) -> Option<String> {
 }
 
 /// A label: text without the blanks behind it.
-fn label<E>(probe: &Probe<'_, E>, offset: u64, length: usize) -> Option<String> {
+pub(super) fn label<E>(probe: &Probe<'_, E>, offset: u64, length: usize) -> Option<String> {
     readable(probe.bytes(offset, length)?.trim_ascii_end())
 }
 

@@ -9,6 +9,7 @@
 
 mod details;
 mod fat;
+mod members;
 mod tail;
 
 use std::fmt;
@@ -43,8 +44,15 @@ pub enum Kind {
     Bitlocker,
     VerityHash,
     Integrity,
+    Apfs,
+    HfsPlus,
     Lvm2,
     Mdraid,
+    IswRaid,
+    DdfRaid,
+    Zfs,
+    Bcache,
+    Drbd,
     Gpt,
     Dos,
 }
@@ -98,6 +106,10 @@ const MAGICS: &[(Kind, u64, &[u8])] = &[
     (Kind::Cramfs, 0, &[0x45, 0x3d, 0xcd, 0x28]),
     (Kind::Jfs, 32768, b"JFS1"),
     (Kind::Bcachefs, 4120, &details::BCACHEFS),
+    (Kind::Bcache, 4120, &members::BCACHE),
+    (Kind::Apfs, 32, b"NXSB"),
+    (Kind::HfsPlus, 1024, b"H+"),
+    (Kind::HfsPlus, 1024, b"HX"),
     (Kind::Iso9660, 32769, b"CD001"),
     (Kind::Swap, 4086, b"SWAPSPACE2"),
     (Kind::Swap, 8182, b"SWAPSPACE2"),
@@ -114,6 +126,9 @@ const MAGICS: &[(Kind, u64, &[u8])] = &[
     (Kind::Mdraid, 0, &tail::MDRAID),
     (Kind::Mdraid, 4096, &tail::MDRAID),
 ];
+
+/// Kinds that have no magic at a fixed place from the start.
+const MEMBERS_AT_THE_END: [Kind; 4] = [Kind::IswRaid, Kind::DdfRaid, Kind::Zfs, Kind::Drbd];
 
 impl Kind {
     /// The name, libblkid's where it has one.
@@ -142,6 +157,13 @@ impl Kind {
             Self::Integrity => "DM_integrity",
             Self::Lvm2 => "LVM2_member",
             Self::Mdraid => "linux_raid_member",
+            Self::IswRaid => "isw_raid_member",
+            Self::DdfRaid => "ddf_raid_member",
+            Self::Zfs => "zfs_member",
+            Self::Bcache => "bcache",
+            Self::Drbd => "drbd",
+            Self::Apfs => "apfs",
+            Self::HfsPlus => "hfsplus",
             Self::Gpt => "gpt",
             Self::Dos => "dos",
         }
@@ -152,7 +174,23 @@ impl Kind {
     pub fn of_volume(name: &str) -> Option<Self> {
         let kinds = MAGICS.iter().map(|(kind, ..)| *kind);
         let others = [Self::Ext2, Self::Ext3, Self::Jbd, Self::Vfat];
+        let others = others.into_iter().chain(MEMBERS_AT_THE_END);
         kinds.chain(others).find(|kind| kind.name() == name)
+    }
+
+    /// Whether the disk or partition is a part of something larger, which is lost with it: a RAID set, a
+    /// volume group, a pool, a cache, a mirror on another machine.
+    pub const fn is_member(self) -> bool {
+        matches!(
+            self,
+            Self::Lvm2
+                | Self::Mdraid
+                | Self::IswRaid
+                | Self::DdfRaid
+                | Self::Zfs
+                | Self::Bcache
+                | Self::Drbd
+        )
     }
 
     /// Whether this is a partition table, not the contents of a volume.
@@ -190,6 +228,7 @@ pub fn probe<E>(
     }
     found.extend(fat::find(&mut probe)?);
     found.extend(tail::find(&mut probe)?);
+    found.extend(members::find(&mut probe)?);
     let volume = found.iter().any(|one| !one.kind.is_table());
     found.extend(boot_record(&probe, volume));
     found.sort_by_key(|one| (one.start(), one.kind));

@@ -122,6 +122,103 @@ fn blkid_says_the_same() {
     }
 }
 
+/// Kind, size in KiB, and what lies where; places below zero count from the end.
+type Made = (Kind, u64, Vec<(i64, Vec<u8>)>);
+
+/// What no tool of this machine makes, by its format's description.
+fn members() -> Vec<Made> {
+    let le = |number: u64| number.to_le_bytes().to_vec();
+    let pairs = [
+        &b"\x01\x01\0\0\0\0\0\0\0\0\0\x01\0\0\0\x24\0\0\0\x20\0\0\0\x07version\0"[..],
+        b"\0\0\0\x08\0\0\0\x01\0\0\0\0\0\0\x13\x88",
+    ]
+    .concat();
+    let uberblocks = |label: i64| (0..8).map(move |slot| label + (128 << 10) + slot * 1024);
+    let zfs = |labels: &[i64]| {
+        let mut made: Vec<(i64, Vec<u8>)> = Vec::new();
+        for label in labels {
+            made.push((label + (16 << 10), pairs.clone()));
+            for at in uberblocks(*label) {
+                made.push((at, [le(0x00ba_b10c), le(5000), le(7)].concat()));
+            }
+        }
+        made
+    };
+    let label = 256 << 10;
+    let mut ddf = vec![0; 512];
+    ddf[..4].copy_from_slice(&[0xde, 0x11, 0xde, 0x11]);
+    ddf[8..32].copy_from_slice(b"ABCDEFGHIJKLMNOPQRSTUVWX");
+    ddf[32..40].copy_from_slice(b"01.02.00");
+    let drbd = |version: u8| {
+        let mut block = vec![0; 4096];
+        block[60..64].copy_from_slice(&[0x83, 0x74, 0x02, version]);
+        block
+    };
+    let bcache = [le(0), le(8), le(1), members::BCACHE.to_vec(), vec![7; 16]].concat();
+    vec![
+        (Kind::Zfs, 64 << 10, zfs(&[0, label, -2 * label, -label])),
+        (Kind::Zfs, 64 << 10, zfs(&[-label])),
+        (Kind::Bcache, 1024, vec![(4096, bcache)]),
+        (Kind::Drbd, 2048, vec![(-4096, drbd(0x6b))]),
+        (Kind::Drbd, 2048, vec![(-4096, drbd(0x6c))]),
+        (Kind::Drbd, 2048, vec![(-4096, drbd(0x6d))]),
+        (Kind::DdfRaid, 2048, vec![(-512, ddf.clone())]),
+        (Kind::DdfRaid, 2048, vec![(-512 * 257, ddf)]),
+        (
+            Kind::IswRaid,
+            2048,
+            vec![(-1024, b"Intel Raid ISM Cfg Sig. 1.3.00".to_vec())],
+        ),
+    ]
+}
+
+#[test]
+fn members_of_larger_things_are_found_as_blkid_finds_them() {
+    let folder = tempfile::tempdir().unwrap();
+    for (number, (kind, size, parts)) in members().into_iter().enumerate() {
+        let path = folder.path().join(number.to_string());
+        let mut bytes = vec![0; usize::try_from(size << 10).unwrap()];
+        let end = i64::try_from(bytes.len()).unwrap();
+        for (place, part) in parts {
+            let place = if place < 0 { end + place } else { place };
+            let start = usize::try_from(place).unwrap();
+            bytes[start..start + part.len()].copy_from_slice(&part);
+        }
+        fs::write(&path, &bytes).unwrap();
+        let found = find(&bytes);
+        let word = format!("{number}: {kind}");
+        assert_eq!(
+            identify(&found).unwrap().map(|one| one.kind),
+            Some(kind),
+            "{word}"
+        );
+        assert!(kind.is_member(), "{word}");
+        assert_eq!(Kind::of_volume(kind.name()), Some(kind), "{word}");
+        assert_eq!(
+            blkid(&path).get("TYPE").map(String::as_str),
+            Some(kind.name()),
+            "{word}"
+        );
+        wiped_is_nothing(&path, &found, &word);
+    }
+}
+
+#[test]
+fn file_systems_of_other_systems_are_known() {
+    for (kind, offset, magic) in [
+        (Some(Kind::HfsPlus), 1024, &b"H+\0\x04"[..]),
+        (Some(Kind::HfsPlus), 1024, b"HX\0\x05"),
+        (None, 1024, b"H+\0\x05"),
+        (Some(Kind::Apfs), 32, b"NXSB"),
+    ] {
+        let mut bytes = vec![0; 70_000];
+        bytes[offset..offset + magic.len()].copy_from_slice(magic);
+        let kinds: Vec<Kind> = find(&bytes).iter().map(|one| one.kind).collect();
+        assert_eq!(kinds, kind.into_iter().collect::<Vec<_>>(), "{magic:?}");
+        assert!(!kind.is_some_and(Kind::is_member));
+    }
+}
+
 /// With every magic cleared, nobody finds anything.
 fn wiped_is_nothing(path: &Path, found: &[Found], command: &str) {
     let mut bytes = fs::read(path).unwrap();
