@@ -1,12 +1,18 @@
-//! Who uses a block device: mounts, swap, and devices stacked on it or on its partitions.
+//! Who uses a block device: mounts, swap, devices stacked on it or on its partitions, loop devices; and
+//! whoever else has claimed it.
 //!
-//! Reads `/proc` and `/sys`; what they do not tell is taken for unused.
+//! Reads `/proc` and `/sys`, and asks the kernel for exclusive use where they tell of no user.
 
+use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 
 use crate::mountinfo::unescape;
 
@@ -19,6 +25,12 @@ pub enum User {
     Swap(PathBuf),
     /// Another block device is made of it.
     Holder(String),
+    /// It is attached as this loop device.
+    Loop(String),
+    /// It is a part of the mounted btrfs with this UUID.
+    Btrfs(String),
+    /// A driver or program has it for itself and does not say its name: ZFS, another mount namespace.
+    Claimed,
 }
 
 impl fmt::Display for User {
@@ -27,6 +39,9 @@ impl fmt::Display for User {
             Self::Mount(place) => write!(f, "mounted on {}", place.display()),
             Self::Swap(device) => write!(f, "used as swap ({})", device.display()),
             Self::Holder(device) => write!(f, "held by {device}"),
+            Self::Loop(device) => write!(f, "attached as {device}"),
+            Self::Btrfs(uuid) => write!(f, "part of the mounted btrfs {uuid}"),
+            Self::Claimed => f.write_str("in the exclusive use of something that hides its name"),
         }
     }
 }
@@ -42,37 +57,112 @@ pub struct Use {
 
 /// Everything that uses the block device or one of its partitions; nothing for a regular file.
 pub fn users(file: &File) -> io::Result<Vec<User>> {
-    Ok(uses(file)?.into_iter().map(|used| used.user).collect())
+    match file.metadata()?.file_type().is_block_device() {
+        true => Ok(uses(file)?.into_iter().map(|used| used.user).collect()),
+        false => Ok(Vec::new()),
+    }
 }
 
-/// As [`users`], with what each of them uses.
+/// As [`users`], with what each of them uses. A regular file is used through the loop devices that it is
+/// attached as.
 pub fn uses(file: &File) -> io::Result<Vec<Use>> {
     let metadata = file.metadata()?;
-    if !metadata.file_type().is_block_device() {
-        return Ok(Vec::new());
+    if let Some(number) = number_in(&metadata) {
+        return Ok(device_uses(&number));
     }
-    let number = metadata.rdev();
-    let own = format!(
-        "{}:{}",
-        rustix::fs::major(number),
-        rustix::fs::minor(number)
-    );
-    let sysfs = Path::new("/sys/dev/block").join(&own);
-    let mut parts = vec![(None, own, sysfs.clone())];
+    let same = |other: &Metadata| (other.dev(), other.ino()) == (metadata.dev(), metadata.ino());
+    let attached = loops(&same).into_iter();
+    let numbers = attached.map(|name| read(Path::new("/sys/block").join(name).join("dev")));
+    Ok(numbers
+        .flat_map(|number| device_uses(number.trim()))
+        .collect())
+}
+
+fn device_uses(own: &str) -> Vec<Use> {
+    let sysfs = Path::new("/sys/dev/block").join(own);
+    let mut parts = vec![(None, own.to_owned(), sysfs.clone())];
     for partition in partitions(&sysfs) {
         let told = |name: &str| read(partition.join(name)).trim().to_owned();
         parts.push((told("partition").parse().ok(), told("dev"), partition));
     }
     let (table, swap) = (read("/proc/self/mountinfo"), read("/proc/swaps"));
     let mut uses = Vec::new();
-    for (partition, number, sysfs) in parts {
-        let numbers = [number];
+    for (partition, number, sysfs) in &parts {
+        let numbers = [number.clone()];
         let mut users = mounts(&table, &numbers);
         users.extend(swaps(&swap, &numbers));
-        users.extend(holders(&sysfs).into_iter().map(User::Holder));
+        users.extend(holders(sysfs).into_iter().map(User::Holder));
+        if users.is_empty() {
+            users.extend(btrfs(sysfs));
+        }
+        let same = |other: &Metadata| number_in(other).as_ref() == Some(number);
+        users.extend(loops(&same).into_iter().map(User::Loop));
+        let partition = *partition;
         uses.extend(users.into_iter().map(|user| Use { partition, user }));
     }
-    Ok(uses)
+    let claims = claims(&uses, &parts);
+    uses.extend(claims);
+    uses
+}
+
+/// Whoever has a device for itself, as the kernel alone knows: opening it exclusively fails. A claim on
+/// a partition shows on its disk, too, so the disk is asked only where nothing else explains it.
+fn claims(uses: &[Use], parts: &[(Option<u32>, String, PathBuf)]) -> Vec<Use> {
+    let explained: Vec<Option<u32>> = uses.iter().map(|used| used.partition).collect();
+    if explained.contains(&None) {
+        return Vec::new();
+    }
+    let claimed = |part: &&(Option<u32>, String, PathBuf)| {
+        !explained.contains(&part.0) && is_claimed(&part.2)
+    };
+    let (disk, partitions) = parts.split_at(1);
+    let mut found: Vec<_> = partitions.iter().filter(claimed).collect();
+    if found.is_empty() && uses.is_empty() {
+        found.extend(disk.iter().filter(claimed));
+    }
+    let claim = |part: &(Option<u32>, String, PathBuf)| Use {
+        partition: part.0,
+        user: User::Claimed,
+    };
+    found.into_iter().map(claim).collect()
+}
+
+fn is_claimed(sysfs: &Path) -> bool {
+    let uevent = read(sysfs.join("uevent"));
+    let name = uevent
+        .lines()
+        .find_map(|line| line.strip_prefix("DEVNAME="));
+    let flags = OFlags::EXCL | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    name.is_some_and(|name| {
+        let node = Path::new("/dev").join(name);
+        matches!(open(node, flags, Mode::empty()), Err(Errno::BUSY))
+    })
+}
+
+/// The loop devices whose file is this one.
+fn loops(same: &dyn Fn(&Metadata) -> bool) -> Vec<String> {
+    let mut found = Vec::new();
+    for device in names(Path::new("/sys/block")) {
+        let file = fs::read(device.join("loop/backing_file")).unwrap_or_default();
+        let path = Path::new(OsStr::from_bytes(file.trim_ascii_end()));
+        if !file.is_empty() && fs::metadata(path).is_ok_and(|other| same(&other)) {
+            let name = device.file_name().unwrap_or_default();
+            found.push(name.to_string_lossy().into_owned());
+        }
+    }
+    found
+}
+
+/// The mounted btrfs that the device is part of: the kernel lists devices by their names.
+fn btrfs(sysfs: &Path) -> Option<User> {
+    let name = fs::canonicalize(sysfs).ok()?.file_name()?.to_owned();
+    let all = names(Path::new("/sys/fs/btrfs"));
+    let found = all
+        .into_iter()
+        .find(|one| one.join("devices").join(&name).exists())?;
+    Some(User::Btrfs(
+        found.file_name()?.to_string_lossy().into_owned(),
+    ))
 }
 
 fn read(path: impl AsRef<Path>) -> String {
@@ -120,8 +210,10 @@ fn mounts(mountinfo: &str, numbers: &[String]) -> Vec<User> {
 
 /// The number of the device with this node, as tables in `/proc` write both.
 fn number_of(node: &str) -> Option<String> {
-    let path = unescape(node.as_bytes());
-    let metadata = fs::metadata(path).ok()?;
+    number_in(&fs::metadata(unescape(node.as_bytes())).ok()?)
+}
+
+fn number_in(metadata: &Metadata) -> Option<String> {
     let number = metadata.rdev();
     let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
     let is_device = metadata.file_type().is_block_device();

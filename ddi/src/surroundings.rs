@@ -53,6 +53,12 @@ pub(crate) fn memory() -> Bytes {
     Bytes::new(info.totalram.saturating_mul(unit))
 }
 
+/// Whether the binary was called by this name.
+pub(crate) fn is_called(name: &str) -> bool {
+    let called_as = std::env::args_os().next().map(PathBuf::from);
+    called_as.is_some_and(|path| path.file_name() == Some(name.as_ref()))
+}
+
 /// The architecture of this machine.
 pub(crate) fn architecture() -> Result<Architecture, Failure> {
     let machine = rustix::system::uname()

@@ -5,6 +5,7 @@
 mod common;
 mod disk;
 mod growing;
+mod safety;
 mod sources;
 mod system;
 

@@ -12,6 +12,7 @@ pub mod integrity;
 pub mod job;
 pub mod kernel;
 pub mod mbr;
+pub mod overwrite;
 pub mod phase;
 pub mod recovery;
 pub mod session;

@@ -17,6 +17,7 @@ use super::encrypt;
 use super::hash_tree::HashTreeError;
 use super::job::Job;
 use super::kernel::{self, InUse};
+use super::overwrite::{Caution, WouldLose};
 use super::phase::{Doing, Phase};
 use super::recovery::{RecoveryError, Waiting};
 use super::sign::SignError;
@@ -42,6 +43,7 @@ pub struct Session<'a> {
     pub(super) staged: Staged,
     tabs: Option<Tabs>,
     notices: Vec<String>,
+    pub(super) caution: Caution,
 }
 
 /// Why a run failed.
@@ -90,6 +92,8 @@ pub enum SessionError {
     #[error(transparent)]
     InUse(#[from] InUse),
     #[error(transparent)]
+    WouldLose(#[from] WouldLose),
+    #[error(transparent)]
     Space(#[from] space::SpaceError),
     #[error("--el-torito=yes needs an ESP to boot; add a definition with Type=esp")]
     NoEsp,
@@ -110,6 +114,7 @@ impl<'a> Session<'a> {
             staged: Staged::default(),
             tabs: None,
             notices: Vec::new(),
+            caution: Caution::default(),
         };
         for (at, definition) in job.definitions().iter().enumerate() {
             if let Some(wanted) = &definition.copy_blocks {
@@ -273,7 +278,7 @@ impl<'a> Session<'a> {
         split: bool,
         watch: &mut dyn FnMut(&Doing),
     ) -> Result<Applied, SessionError> {
-        self.require_unused(&plan)?;
+        self.require_safe(&plan)?;
         self.require_signatures(&plan)?;
         self.fill(&plan)?;
         self.prepare_tabs(&plan)?;

@@ -10,6 +10,7 @@ use repart::plan::ResetMode;
 use super::check::CheckArgs;
 use super::growing::Growing;
 use super::planning::{PlanningArgs, reset_mode};
+use super::safety::Safety;
 use super::select::Choice;
 use super::table_args::TableArgs;
 use crate::commands::tpm2_args::Tpm2Args;
@@ -31,6 +32,8 @@ pub(crate) struct RepartArgs {
 
     #[command(flatten)]
     pub(crate) choice: Choice,
+    #[command(flatten)]
+    pub(crate) safety: Safety,
     #[command(flatten)]
     pub(crate) operation: Operation,
     #[command(flatten)]

@@ -11,6 +11,7 @@ mod planning;
 mod prepare;
 mod refusals;
 mod request;
+mod safety;
 mod seed;
 mod select;
 pub(crate) mod sign;
@@ -100,7 +101,8 @@ fn run(args: &RepartArgs, ui: &Ui, notifier: &Notifier) -> Result<Exit, Failure>
         return check::run(args, ui, &wanted, target.as_ref());
     }
     let job = prepare(args, ui, wanted, target.as_ref(), &mut tell)?;
-    in_session(&job, target, |session, random| {
+    in_session(&job, target, |mut session, random| {
+        session.set_caution(args.safety.caution());
         let mut run = Run {
             args,
             ui,
@@ -137,6 +139,7 @@ impl Run<'_> {
         }
         let split = self.args.operation.split.unwrap_or(false);
         self.show_plan(&plan)?;
+        self.session.require_safe(&plan).map_err(failure)?;
         let grows = plan.new_disk_size != plan.old_disk_size;
         let beside = split || self.job.fstab.is_some() || self.job.crypttab.is_some();
         let tells = self.session.kernel_differs(&plan);

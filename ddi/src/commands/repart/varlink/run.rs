@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::FromArgMatches as _;
 use image_specs::guid;
 use image_specs::varlink::{Fault, Map, Parameters, Value};
+use repart::build::overwrite::Caution;
 use repart::build::phase::Doing;
 use repart::build::session::{Replay, Session};
 use repart::survey::FoundLabel;
@@ -112,7 +113,12 @@ fn carry_out(
 ) -> Result<Map<String, Value>, Failure> {
     let (wanted, target) = read(args, ui, watch)?;
     let job = prepare(args, ui, wanted, target.as_ref(), watch)?;
-    in_session(&job, target, |session, random| {
+    in_session(&job, target, |mut session, random| {
+        session.set_caution(Caution {
+            // The interface is systemd's.
+            force_forgets: true,
+            ..Caution::default()
+        });
         Run { args, ui, session }.go(random, watch)
     })
 }

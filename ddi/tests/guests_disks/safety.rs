@@ -1,0 +1,254 @@
+//! What is refused on disks before the first write, with which words, and what permits it. The words
+//! are those of `docs/disk-safety.md`.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use testimages::guest::SCRATCH;
+
+use super::common::{SEED, fails, run};
+use super::disk::{Disk, definitions, digest, mount, repart_on, umount};
+
+const ROOT: &str = "Type=root\nSizeMinBytes=8M\nSizeMaxBytes=8M\n";
+const MIB: u64 = 1 << 20;
+
+/// `O_EXCL` of Linux.
+const EXCLUSIVE: i32 = 0o200;
+
+/// Messages that were seen, with the names of this run taken out.
+#[derive(Default)]
+struct Told(Vec<String>);
+
+impl Told {
+    /// The run is refused, dry or not, and no byte changes.
+    fn refuses(&mut self, target: &Path, command: &mut Command, expected: &str) {
+        let before = digest(target);
+        for dry in ["--dry-run=yes", "--dry-run=no"] {
+            let said = fails(command.arg(dry), 1);
+            let said = said.replace(target.to_str().unwrap(), "NODE");
+            assert!(
+                said.contains(expected),
+                "{dry}: {said}\nexpected: {expected}"
+            );
+        }
+        assert_eq!(digest(target), before, "{expected}");
+        self.0.push(expected.to_owned());
+    }
+}
+
+#[test]
+fn nothing_that_is_missed_is_overwritten() {
+    testimages::in_guest!(Uml);
+    let folder = Path::new(SCRATCH).join("safety");
+    fs::create_dir(&folder).unwrap();
+    let root = definitions(&folder, "root.d", &[ROOT]);
+    let mut told = Told::default();
+    what_is_in_use(&folder, &root, &mut told);
+    contents_of_the_disk_itself(&folder, &root, &mut told);
+    contents_of_partitions(&folder, &root, &mut told);
+    other_tables(&folder, &root, &mut told);
+    free_space(&folder, &mut told);
+    image_files(&folder, &root, &mut told);
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/disk-safety.md");
+    let page = fs::read_to_string(page).unwrap();
+    for message in &told.0 {
+        println!("{message}");
+        assert!(
+            page.contains(message.as_str()),
+            "not in docs/disk-safety.md: {message}"
+        );
+    }
+}
+
+fn force(disk: &Disk, definitions: &Path) -> Command {
+    let mut command = disk.repart(definitions);
+    command.arg("--empty=force");
+    command
+}
+
+/// With one partition of 16 MiB at 1 MiB, made by another tool.
+fn partitioned(folder: &Path, name: &str, label: &str) -> Disk {
+    let image = folder.join(format!("{name}.raw"));
+    File::create(&image).unwrap().set_len(48 * MIB).unwrap();
+    let script = format!("label: {label}\nstart=1MiB, size=16MiB\n");
+    fs::write(folder.join("script"), script).unwrap();
+    run(Command::new("sfdisk")
+        .arg("-q")
+        .arg(&image)
+        .stdin(File::open(folder.join("script")).unwrap()));
+    Disk::attach(image, &[])
+}
+
+fn node(disk: &Disk) -> PathBuf {
+    PathBuf::from(&disk.node)
+}
+
+fn put(target: &Path, offset: u64, bytes: &[u8]) {
+    let file = File::options().write(true).open(target).unwrap();
+    file.write_all_at(bytes, offset).unwrap();
+    file.sync_all().unwrap();
+}
+
+fn physical_volume(target: &Path, offset: u64) {
+    let label = b"LABELONE\x01\0\0\0\0\0\0\0\0\0\0\0\x20\0\0\0LVM2 001";
+    put(target, offset + 512, label);
+    put(target, offset + 544, b"abcdefabcdabcdabcdabcdabcdabcdef");
+}
+
+fn what_is_in_use(folder: &Path, root: &Path, told: &mut Told) {
+    let disk = partitioned(folder, "used", "gpt");
+    let (target, part) = (node(&disk), disk.part(1));
+    let in_use = |how: &str| {
+        format!(
+            "NODE cannot be changed as planned, because what would be lost is in use: partition 1 is {how}; stop that first"
+        )
+    };
+    run(Command::new("mkfs.ext4").arg("-q").arg(&part));
+    let place = folder.join("place");
+    mount(&part, &place);
+    let mounted = in_use("mounted on /run/ddi-test/safety/place");
+    told.refuses(&target, &mut force(&disk, root), &mounted);
+    // The same through the file that the disk is made of.
+    let said = fails(repart_on(&disk.image, root).arg("--empty=force"), 1);
+    assert!(
+        said.contains("partition 1 is mounted on /run/ddi-test/safety/place"),
+        "{said}"
+    );
+    umount(&place);
+    run(Command::new("mkswap").arg("-q").arg(&part));
+    run(Command::new("swapon").arg(&part));
+    let swap = in_use("used as swap (NODEp1)");
+    told.refuses(&target, &mut force(&disk, root), &swap);
+    run(Command::new("swapoff").arg(&part));
+    let above = Disk::attach(part.clone(), &[]);
+    let said = fails(&mut force(&disk, root), 1);
+    let name = above.node.trim_start_matches("/dev/");
+    assert!(
+        said.contains(&format!("partition 1 is attached as {name}")),
+        "{said}"
+    );
+    above.detach();
+    let claim = File::options()
+        .read(true)
+        .custom_flags(EXCLUSIVE)
+        .open(&part)
+        .unwrap();
+    let claimed = in_use("in the exclusive use of something that hides its name");
+    told.refuses(&target, &mut force(&disk, root), &claimed);
+    drop(claim);
+    disk.detach();
+}
+
+fn lost(what: &str, permit: &str) -> String {
+    format!(
+        "NODE cannot be changed as planned, because this would be lost: {what}; pass --overwrite={permit} if it may go"
+    )
+}
+
+fn contents_of_the_disk_itself(folder: &Path, root: &Path, told: &mut Told) {
+    let disk = Disk::new(folder, "bare", 48, &[]);
+    let target = node(&disk);
+    run(Command::new("mkfs.ext4")
+        .args(["-q", "-L", "data"])
+        .arg(&target));
+    let expected = lost("ext4 \"data\" at byte 1080 of the disk itself", "ext4");
+    for empty in ["--empty=allow", "--empty=require", "--empty=force"] {
+        told.refuses(&target, disk.repart(root).arg(empty), &expected);
+    }
+    // By systemd's name only what was asked for is forgotten.
+    told.refuses(&target, theirs(&disk, root).arg("--empty=allow"), &expected);
+    run(disk
+        .repart(root)
+        .args(["--empty=allow", "--overwrite=ext4"]));
+    assert_eq!(disk.known().len(), 1);
+    disk.detach();
+}
+
+fn theirs(disk: &Disk, definitions: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ddi"));
+    command
+        .arg0("systemd-repart")
+        .args(["--dry-run=no", "--pretty=no", SEED])
+        .arg(format!("--definitions={}", definitions.display()))
+        .arg(&disk.node);
+    command
+}
+
+fn contents_of_partitions(folder: &Path, root: &Path, told: &mut Told) {
+    let disk = partitioned(folder, "parts", "gpt");
+    let (target, part) = (node(&disk), disk.part(1));
+    run(Command::new("mkfs.ext4")
+        .args(["-q", "-L", "home"])
+        .arg(&part));
+    let expected = lost("ext4 \"home\" at byte 1049656, in partition 1", "ext4");
+    told.refuses(&target, &mut force(&disk, root), &expected);
+    run(theirs(&disk, root).arg("--empty=force"));
+    disk.detach();
+    let disk = partitioned(folder, "volumes", "gpt");
+    let target = node(&disk);
+    physical_volume(&disk.image, MIB);
+    run(Command::new("blockdev").args(["--flushbufs", &disk.node]));
+    let expected = lost("LVM2_member at byte 1049112, in partition 1", "LVM2_member");
+    told.refuses(&target, &mut force(&disk, root), &expected);
+    told.refuses(&target, theirs(&disk, root).arg("--empty=force"), &expected);
+    told.refuses(
+        &target,
+        force(&disk, root).arg("--overwrite=ext4"),
+        &expected,
+    );
+    run(force(&disk, root).arg("--overwrite=ext4,LVM2_member"));
+    disk.detach();
+}
+
+fn other_tables(folder: &Path, root: &Path, told: &mut Told) {
+    let disk = partitioned(folder, "dos", "dos");
+    let target = node(&disk);
+    let part = disk.part(1);
+    run(Command::new("mkfs.ext2")
+        .args(["-q", "-L", "old"])
+        .arg(&part));
+    let expected = lost(
+        "dos at byte 0 of the disk itself; ext2 \"old\" at byte 1049656, in partition 1",
+        "dos,ext2",
+    );
+    told.refuses(&target, &mut force(&disk, root), &expected);
+    run(force(&disk, root).arg("--overwrite=all"));
+    disk.detach();
+}
+
+fn free_space(folder: &Path, told: &mut Told) {
+    let disk = partitioned(folder, "free", "gpt");
+    let target = node(&disk);
+    let home = definitions(
+        folder,
+        "home.d",
+        &["Type=home\nSizeMinBytes=16M\nSizeMaxBytes=16M\n"],
+    );
+    // Just behind the partition that is there.
+    physical_volume(&disk.image, 17 * MIB);
+    put(&disk.image, 17 * MIB + 1080, &[0x53, 0xef]);
+    run(Command::new("blockdev").args(["--flushbufs", &disk.node]));
+    let expected = lost(
+        "LVM2_member at byte 17826328, where no partition is now",
+        "LVM2_member",
+    );
+    told.refuses(&target, &mut disk.repart(&home), &expected);
+    run(disk.repart(&home).arg("--overwrite=LVM2_member"));
+    assert_eq!(disk.known().len(), 2);
+    disk.detach();
+}
+
+/// Of image files only what is more than their own is kept.
+fn image_files(folder: &Path, root: &Path, told: &mut Told) {
+    let image = folder.join("image.raw");
+    File::create(&image).unwrap().set_len(32 * MIB).unwrap();
+    run(Command::new("mkfs.ext4").arg("-q").arg(&image));
+    run(repart_on(&image, root).arg("--empty=force"));
+    physical_volume(&image, 0);
+    let expected = lost("LVM2_member at byte 536 of the disk itself", "LVM2_member");
+    let mut command = repart_on(&image, root);
+    told.refuses(&image, command.arg("--empty=force"), &expected);
+}
