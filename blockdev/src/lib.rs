@@ -21,6 +21,7 @@ pub mod memory;
 pub mod mount;
 pub mod mountinfo;
 pub mod partitions;
+pub mod saved;
 pub mod select;
 pub mod signatures;
 pub mod socket;

@@ -53,6 +53,15 @@ pub(crate) fn memory() -> Bytes {
     Bytes::new(info.totalram.saturating_mul(unit))
 }
 
+/// Where logs go, the best place first: what the unit says (`LogsDirectory=`), else the usual.
+pub(crate) fn log_folders() -> Vec<PathBuf> {
+    let asked = std::env::var_os("LOGS_DIRECTORY").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&asked).collect();
+    folders.retain(|folder| folder.is_absolute());
+    folders.extend(["/var/log/ddi", "/run/log/ddi"].map(PathBuf::from));
+    folders
+}
+
 /// Whether the binary was called by this name.
 pub(crate) fn is_called(name: &str) -> bool {
     let called_as = std::env::args_os().next().map(PathBuf::from);

@@ -24,6 +24,7 @@ pub mod search;
 pub mod signature;
 pub mod specifier;
 pub mod tab;
+pub mod table_backup;
 pub mod tpm2;
 pub mod units;
 pub mod varlink;

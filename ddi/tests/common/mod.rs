@@ -145,6 +145,8 @@ pub(crate) fn ddi() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ddi"));
     command
         .env("SOURCE_DATE_EPOCH", "1750000000")
+        // Guests see the files of the host, and must not leave theirs there.
+        .env("LOGS_DIRECTORY", "/run/ddi-test/log")
         .env_remove("COLUMNS");
     command
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use testimages::guest::SCRATCH;
 
-use super::common::{SEED, fails, run};
+use super::common::{SEED, ddi, fails, repart, run};
 use super::disk::{Disk, definitions, digest, mount, repart_on, umount};
 
 const ROOT: &str = "Type=root\nSizeMinBytes=8M\nSizeMaxBytes=8M\n";
@@ -52,6 +52,7 @@ fn nothing_that_is_missed_is_overwritten() {
     other_tables(&folder, &root, &mut told);
     free_space(&folder, &mut told);
     image_files(&folder, &root, &mut told);
+    tables_are_kept_and_put_back(&folder, &mut told);
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/disk-safety.md");
     let page = fs::read_to_string(page).unwrap();
     for message in &told.0 {
@@ -168,7 +169,7 @@ fn contents_of_the_disk_itself(folder: &Path, root: &Path, told: &mut Told) {
 }
 
 fn theirs(disk: &Disk, definitions: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ddi"));
+    let mut command = ddi();
     command
         .arg0("systemd-repart")
         .args(["--dry-run=no", "--pretty=no", SEED])
@@ -251,4 +252,88 @@ fn image_files(folder: &Path, root: &Path, told: &mut Told) {
     let expected = lost("LVM2_member at byte 536 of the disk itself", "LVM2_member");
     let mut command = repart_on(&image, root);
     told.refuses(&image, command.arg("--empty=force"), &expected);
+}
+
+/// Two partitions come, and go again with the table that was kept.
+fn tables_are_kept_and_put_back(folder: &Path, told: &mut Told) {
+    let disk = partitioned(folder, "kept", "gpt");
+    let target = node(&disk);
+    let (before, known) = (table_of(&disk), disk.known());
+    let more = definitions(
+        folder,
+        "more.d",
+        &[
+            "Type=home\nSizeMinBytes=8M\nSizeMaxBytes=8M\n",
+            "Type=srv\n",
+        ],
+    );
+    run(&mut disk.repart(&more));
+    assert_eq!(disk.known().len(), 3);
+    let name = disk.node.trim_start_matches("/dev/");
+    let logs = fs::read_dir("/run/ddi-test/log").unwrap();
+    let mut files: Vec<PathBuf> = logs.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| {
+        path.file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .starts_with(name)
+    });
+    files.sort();
+    let file = files.pop().unwrap();
+    let restore = || {
+        let mut command = repart();
+        command.arg(format!("--restore={}", file.display()));
+        command
+    };
+    let shown = run(restore().arg(&target));
+    assert_eq!(shown.matches("goes").count(), 2, "{shown}");
+    assert_eq!(disk.known().len(), 3);
+    // What goes must not be in use.
+    run(Command::new("mkfs.ext4").arg("-q").arg(disk.part(2)));
+    let place = folder.join("place");
+    mount(&disk.part(2), &place);
+    let in_use = "the table of NODE cannot be put back, because what would change is in use: partition 2 is mounted on /run/ddi-test/safety/place; stop that first";
+    told.refuses(&target, restore().arg(&target), in_use);
+    umount(&place);
+    run(restore().arg(&target).arg("--dry-run=no"));
+    assert_eq!(table_of(&disk), before);
+    assert_eq!(disk.known(), known);
+    // Another disk, and one that was partitioned anew.
+    let other = Disk::new(folder, "other", 64, &[]);
+    told.refuses(
+        &node(&other),
+        restore().arg(&other.node),
+        "NODE has 67108864 bytes, but the table was kept of a disk of 50331648 bytes",
+    );
+    other.detach();
+    let anew = partitioned(folder, "anew", "gpt");
+    let said = fails(restore().arg(&anew.node), 1);
+    assert!(
+        said.contains(
+            "which is neither the one that was kept nor the one that was written over it"
+        ),
+        "{said}"
+    );
+    anew.detach();
+    let mut bytes = fs::read(&file).unwrap();
+    bytes.truncate(bytes.len() - 1);
+    fs::write(&file, bytes).unwrap();
+    let said = fails(restore().arg(&target), 1);
+    assert!(said.contains("bytes of the disk where"), "{said}");
+    // A file that exists is not replaced, and nothing is written without the backup.
+    let busy = format!("--backup-table={}", file.display());
+    let before = digest(&target);
+    let said = fails(disk.repart(&more).arg(busy), 1);
+    assert!(
+        said.contains("cannot keep the old partition table in"),
+        "{said}"
+    );
+    assert_eq!(digest(&target), before);
+    disk.detach();
+}
+
+/// The table as another tool sees it.
+fn table_of(disk: &Disk) -> String {
+    run(Command::new("sfdisk").args(["-d", &disk.node]))
 }

@@ -57,7 +57,9 @@ pub(crate) fn partitions_of_the_running_system_are_copied(folder: &Path) {
         "inside.d",
         &["Type=srv\nCopyBlocks=/boot/lost+found\n"],
     );
-    run(copy.repart(&inside).arg("--empty=force"));
+    run(copy
+        .repart(&inside)
+        .args(["--empty=force", "--overwrite=all"]));
     same(volume, &copy.part(1));
     let wrong = definitions(folder, "wrong.d", &["Type=home\nCopyBlocks=auto\n"]);
     let said = fails(copy.repart(&wrong).arg("--empty=force"), 1);

@@ -1,6 +1,7 @@
 //! Building: what is read before a plan is made, and what carries it out.
 
 pub mod apply;
+pub mod backup;
 pub mod beside;
 pub mod contents;
 pub mod encrypt;

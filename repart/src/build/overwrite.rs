@@ -13,10 +13,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use blockdev::table::{self, Label};
-use blockdev::{BlockDevice, DeviceError, signatures};
+use blockdev::{BlockDevice, DeviceError, mbr, signatures};
 use image_specs::gpt::Table;
 use image_specs::magic::{Found, Kind};
-use image_specs::mbr::{ForeignLabel, Mbr};
+use image_specs::mbr::{ForeignLabel, Mbr, MbrEntry, MbrTable};
 use image_specs::units::{Bytes, Extent, SectorSize};
 
 use super::session::{Session, SessionError};
@@ -174,7 +174,11 @@ pub fn look(device: &dyn BlockDevice, plan: &Plan) -> Result<Vec<Lost>, DeviceEr
     let record = record(device)?;
     match plan.table.from_scratch {
         true => under_new_table(device, &label, record.as_ref()),
-        false => in_free_space(device, plan, record.as_ref()),
+        false => {
+            // A record that is the table itself lists what the plan keeps anyway.
+            let hybrid = matches!(&label, Label::Gpt(found) if found.hybrid);
+            in_free_space(device, plan, record.as_ref().filter(|_| hybrid))
+        }
     }
 }
 
@@ -186,7 +190,7 @@ fn under_new_table(
     let whole = Extent::new(Bytes::ZERO, device.size());
     let mut lost = volumes(device, whole, Place::Disk)?;
     lost.extend(other_table(label));
-    for (number, extent) in old_partitions(label, record, device.sector_size()) {
+    for (number, extent) in old_partitions(device, label, record) {
         let within = extent.end().is_some_and(|end| end <= device.size());
         if within {
             lost.extend(volumes(device, extent, Place::Partition(number))?);
@@ -279,12 +283,28 @@ fn other_table(label: &Label) -> Option<Lost> {
 }
 
 /// The partitions that end with the old table, by number.
-fn old_partitions(label: &Label, record: Option<&Mbr>, sector: SectorSize) -> Vec<(u32, Extent)> {
+fn old_partitions(
+    device: &dyn BlockDevice,
+    label: &Label,
+    record: Option<&Mbr>,
+) -> Vec<(u32, Extent)> {
+    let sector = device.sector_size();
     match label {
         Label::Gpt(found) => gpt_partitions(&found.table),
-        Label::Foreign(_) => named_by(record, sector).collect(),
+        Label::Foreign(_) => match mbr::read(device) {
+            Ok(Some(table)) => mbr_partitions(&table),
+            // Of a broken chain of logical ones the primary ones are left.
+            _ => named_by(record, sector).collect(),
+        },
         _ => Vec::new(),
     }
+}
+
+fn mbr_partitions(table: &MbrTable) -> Vec<(u32, Extent)> {
+    let place = |(slot, entry): (&u32, &MbrEntry)| {
+        Some((slot.checked_add(1)?, entry.extent(table.sector_size())?))
+    };
+    table.slots().iter().filter_map(place).collect()
 }
 
 fn gpt_partitions(table: &Table) -> Vec<(u32, Extent)> {

@@ -12,6 +12,7 @@ use image_specs::units::{Bytes, Extent};
 use veritysetup::fec::LayoutError;
 
 use super::apply::{self, Applied, ApplyError, Materials};
+use super::backup::{Keep, KeepError};
 use super::contents::{self, Overlay};
 use super::encrypt;
 use super::hash_tree::HashTreeError;
@@ -44,6 +45,7 @@ pub struct Session<'a> {
     tabs: Option<Tabs>,
     notices: Vec<String>,
     pub(super) caution: Caution,
+    pub(super) keep: Keep,
 }
 
 /// Why a run failed.
@@ -94,6 +96,8 @@ pub enum SessionError {
     #[error(transparent)]
     WouldLose(#[from] WouldLose),
     #[error(transparent)]
+    Keep(#[from] KeepError),
+    #[error(transparent)]
     Space(#[from] space::SpaceError),
     #[error("--el-torito=yes needs an ESP to boot; add a definition with Type=esp")]
     NoEsp,
@@ -115,6 +119,7 @@ impl<'a> Session<'a> {
             tabs: None,
             notices: Vec::new(),
             caution: Caution::default(),
+            keep: Keep::default(),
         };
         for (at, definition) in job.definitions().iter().enumerate() {
             if let Some(wanted) = &definition.copy_blocks {
@@ -290,6 +295,7 @@ impl<'a> Session<'a> {
         let Some(mut target) = self.target.take() else {
             return Ok(Applied::nothing(plan));
         };
+        self.notices.extend(self.keep_table(&target, &plan)?);
         let mut recovery = Some(Waiting::prepare(job, &plan)?);
         let old = target.old().cloned();
         let old_mbr = target.old_mbr().cloned();

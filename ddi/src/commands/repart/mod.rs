@@ -11,6 +11,7 @@ mod planning;
 mod prepare;
 mod refusals;
 mod request;
+mod restore;
 mod safety;
 mod seed;
 mod select;
@@ -71,7 +72,9 @@ impl verb::Run for RepartArgs {
             Some(args) => run(&args, ui, &notifier),
             None => run(&asked, ui, &notifier),
         };
-        if matches!(result, Ok(Exit::Ok)) && !asked.is_dry_run() {
+        // Putting a table back does nothing of what was requested.
+        let serves = !asked.is_dry_run() && asked.safety.restore.is_none();
+        if matches!(result, Ok(Exit::Ok)) && serves {
             request.done()?;
         }
         let exit = result
@@ -86,6 +89,9 @@ fn run(args: &RepartArgs, ui: &Ui, notifier: &Notifier) -> Result<Exit, Failure>
     if args.encryption.tpm2.lists() {
         tpm2_args::list(ui)?;
         return Ok(Exit::Ok);
+    }
+    if let Some(file) = &args.safety.restore {
+        return restore::run(args, file, ui);
     }
     if args.configuration.list_devices {
         return device::list(ui);
@@ -103,6 +109,8 @@ fn run(args: &RepartArgs, ui: &Ui, notifier: &Notifier) -> Result<Exit, Failure>
     let job = prepare(args, ui, wanted, target.as_ref(), &mut tell)?;
     in_session(&job, target, |mut session, random| {
         session.set_caution(args.safety.caution());
+        let block_device = session.target().is_some_and(Target::is_block_device);
+        session.set_keep(args.safety.keep(block_device));
         let mut run = Run {
             args,
             ui,

@@ -8,6 +8,7 @@ use image_specs::varlink::{Fault, Map, Parameters, Value};
 use repart::build::overwrite::Caution;
 use repart::build::phase::Doing;
 use repart::build::session::{Replay, Session};
+use repart::build::target::Target;
 use repart::survey::FoundLabel;
 
 use super::super::args::{EmptyArg, RepartArgs};
@@ -119,6 +120,8 @@ fn carry_out(
             force_forgets: true,
             ..Caution::default()
         });
+        let block_device = session.target().is_some_and(Target::is_block_device);
+        session.set_keep(args.safety.keep(block_device));
         Run { args, ui, session }.go(random, watch)
     })
 }
