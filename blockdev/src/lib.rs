@@ -22,6 +22,7 @@ pub mod mount;
 pub mod mountinfo;
 pub mod partitions;
 pub mod saved;
+pub mod sectors;
 pub mod select;
 pub mod signatures;
 pub mod socket;

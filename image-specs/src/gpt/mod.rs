@@ -10,6 +10,7 @@
 //! ([`MAX_ENTRIES_SIZE`]). Pure.
 
 mod check;
+mod convert;
 mod encode;
 mod entry;
 mod header;
@@ -17,6 +18,7 @@ mod layout;
 mod table;
 
 pub use check::Finding;
+pub use convert::SectorsError;
 pub use encode::{Chunk, Encoded};
 pub use entry::{Entry, Label, LabelTooLong};
 pub use header::{Header, HeaderError, MAX_ENTRIES_SIZE};

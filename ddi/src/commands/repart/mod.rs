@@ -2,6 +2,7 @@
 
 pub(crate) mod args;
 mod check;
+mod convert;
 mod device;
 mod growing;
 mod image;
@@ -95,6 +96,11 @@ fn run(args: &RepartArgs, ui: &Ui, notifier: &Notifier) -> Result<Exit, Failure>
     }
     if args.configuration.list_devices {
         return device::list(ui);
+    }
+    if let Some(bytes) = args.table.convert_sector_size {
+        let path = args.device.as_deref();
+        let path = path.ok_or_else(|| Failure::message("--convert-sector-size= needs an image"))?;
+        return convert::run(path, bytes, args.is_dry_run(), ui);
     }
     if let Some(path) = &args.configuration.image {
         return image::run(args, ui, path, |args| run(args, ui, notifier));
