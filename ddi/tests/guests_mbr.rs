@@ -16,7 +16,12 @@ fn listed(disk: &str) -> Vec<(u32, u64, u64)> {
     let dump = run(Command::new("sfdisk").args(["--dump", disk]));
     let row = |line: &str| {
         let (node, rest) = line.split_once(" : ")?;
-        let number = node.trim().rsplit('p').next()?.parse().ok()?;
+        let number = node
+            .trim()
+            .rsplit(|c: char| !c.is_ascii_digit())
+            .next()?
+            .parse()
+            .ok()?;
         let field = |name: &str| {
             let found = rest
                 .split(',')

@@ -25,10 +25,10 @@ use super::sign::SignError;
 use super::sources::{BlockSource, SourceError};
 use super::split;
 use super::stage::{self, Staged, StagedContent};
-use super::steps;
+use super::steps::{self, Step};
 use super::tabs::Tabs;
 use super::target::{Target, TargetError};
-use crate::definition::{CopyBlocks, Definition, Encrypt, VerityMode};
+use crate::definition::{CopyBlocks, CopyMode, Definition, Encrypt, VerityMode};
 use crate::integrity;
 use crate::plan::{self, CheckError, EmptyMode, Plan, PlanError, PlannedPartition, SizeMode};
 use crate::populate::PopulateError;
@@ -291,6 +291,12 @@ impl<'a> Session<'a> {
         self.require_space(&plan)?;
         let job = self.job;
         let mut steps = steps::steps(job, &plan, &placed, self.is_damaged());
+        if steps.is_empty() && self.restores_copy(&plan) {
+            steps.extend([Step::Flush, Step::Commit]);
+        }
+        if job.wanted.copy == CopyMode::Cut && job.options.empty == EmptyMode::Create {
+            steps.extend([Step::Resize(plan.end_of_partitions()), Step::Flush]);
+        }
         steps.extend(self.tell_steps(&plan));
         let Some(mut target) = self.target.take() else {
             return Ok(Applied::nothing(plan));
@@ -347,6 +353,14 @@ impl<'a> Session<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the table is written though nothing in it changes, as one of its copies is damaged or
+    /// missing at the disk's end.
+    pub fn restores_copy(&self, plan: &Plan) -> bool {
+        let found = self.target.as_ref().and_then(Target::found);
+        let broken = found.is_some_and(|found| found.other.is_some());
+        broken && !plan.table.from_scratch && self.job.wanted.copy == CopyMode::Restore
     }
 
     /// Whether the table that was found stands only in its backup.

@@ -41,7 +41,7 @@ pub use key::Key;
 pub use kind::MbrTypes;
 pub use problem::{Combination, Diagnostic, Link, Position, Problem, Reason};
 pub use read::{Filter, Settings, Source, read, read_into};
-pub use set::{DefinitionSet, LabelKind, Supplement, VeritySet};
+pub use set::{CopyMode, DefinitionSet, LabelKind, Supplement, VeritySet};
 pub use share::{Share, ShareOf, Shares};
 pub use tags::Tags;
 pub use unsupported::unsupported;

@@ -16,6 +16,20 @@ pub struct DefinitionSet {
     pub warnings: Vec<Diagnostic>,
     /// What kind of partition table a new one is to be (`--label=`).
     pub label: LabelKind,
+    /// What becomes of a GPT's second copy (`--table-copy=`).
+    pub copy: CopyMode,
+}
+
+/// `--table-copy=`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CopyMode {
+    /// It is written when the table is.
+    #[default]
+    Keep,
+    /// The table is written also where only the copy is missing at the disk's end, or damaged.
+    Restore,
+    /// A new image ends behind its last partition, without the copy.
+    Cut,
 }
 
 /// A kind of partition table.

@@ -14,7 +14,7 @@ use super::{
     EmptyMode, Fate, Options, Plan, PlannedLabel, PlannedPartition, PlannedTable, ResetMode,
     SizeMode,
 };
-use crate::definition::{DefinitionSet, LabelKind};
+use crate::definition::{CopyMode, DefinitionSet, LabelKind};
 use crate::survey::{FoundLabel, FoundMbr, FoundPartition, FoundTable, MbrRecord, Survey};
 
 /// `--size=` is rounded up to this.
@@ -63,7 +63,11 @@ pub fn plan(
     if let PlannedLabel::Mbr { extended, .. } = &mut disk.table.label {
         *extended = layout.extended();
     }
-    let plan = finish(survey, options, layout, disk, reset);
+    let is_gpt = disk.table.label == PlannedLabel::Gpt;
+    let mut plan = finish(survey, options, layout, disk, reset);
+    if is_gpt && definitions.copy == CopyMode::Cut && options.empty == EmptyMode::Create {
+        plan.cut();
+    }
     let stray =
         |one: &&PlannedPartition| one.deferred && one.mbr.is_some_and(|mbr| mbr.at.is_some());
     match plan.partitions.iter().find(stray) {

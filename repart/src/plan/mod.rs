@@ -9,6 +9,7 @@
 mod auto;
 mod check;
 mod compare;
+mod cut;
 mod error;
 mod existing;
 mod fit;

@@ -55,6 +55,7 @@ pub(crate) fn definitions(args: &RepartArgs, ui: &Ui) -> Result<DefinitionSet, F
     }
     let mut set = set?;
     set.label = args.table.label();
+    set.copy = args.table.copy();
     Ok(set)
 }
 

@@ -155,7 +155,10 @@ impl Run<'_> {
         self.show_plan(&plan)?;
         self.session.require_safe(&plan).map_err(failure)?;
         let grows = plan.new_disk_size != plan.old_disk_size;
-        let beside = split || self.job.fstab.is_some() || self.job.crypttab.is_some();
+        let beside = self.session.restores_copy(&plan)
+            || split
+            || self.job.fstab.is_some()
+            || self.job.crypttab.is_some();
         let tells = self.session.kernel_differs(&plan);
         if self.args.is_dry_run() || !(plan.changed || grows || beside || tells) {
             let exit = self.leave(&plan, tells)?;

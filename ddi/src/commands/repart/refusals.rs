@@ -5,6 +5,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use image_specs::units::{Grain, SectorSize};
+use repart::definition::{CopyMode, LabelKind};
 use repart::plan::{EmptyMode, ResetMode, SizeMode};
 
 use super::args::{DdiKind, RepartArgs};
@@ -108,6 +109,10 @@ fn combinations(args: &RepartArgs) -> Result<(), Failure> {
         return refuse(
             "--empty=create needs the size of the new image; pass --size=auto or --size=BYTES",
         );
+    }
+    let cuts = args.table.copy() == CopyMode::Cut;
+    if cuts && (args.empty() != EmptyMode::Create || args.table.label() == LabelKind::Mbr) {
+        return refuse("--table-copy=cut is for new images with a GPT; use it with --empty=create");
     }
     if args.operation.split == Some(true) && !names_device {
         return refuse("--split= needs an image to split");
