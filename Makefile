@@ -23,7 +23,7 @@ demo: build
 test:
 	@scripts/setup test
 	@scripts/check
-	$(CARGO) test --workspace --locked
+	@scripts/test
 
 # Only what runs in kernels of its own; part of `make test`.
 guest-test:
