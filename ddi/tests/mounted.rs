@@ -273,7 +273,7 @@ fn devices_are_formatted_once() {
         if format == "swap" {
             run("swapon", &[&device]);
             let used = says("systemd-makefs", &["ext4", &device], 1);
-            assert!(used.contains("is used as swap"), "{used}");
+            assert!(used.contains("in use: used as swap"), "{used}");
             run("swapoff", &[&device]);
             continue;
         }
