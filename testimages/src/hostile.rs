@@ -368,6 +368,22 @@ fn headers() -> Vec<Hostile> {
             Backup,
         ),
         case(
+            "entries behind partition 1",
+            Forge {
+                entries_lba: Some(2048),
+                ..whole()
+            },
+            Backup,
+        ),
+        case(
+            "entries where the backup's are",
+            Forge {
+                entries_lba: Some(SECTORS - 33),
+                ..whole()
+            },
+            Backup,
+        ),
+        case(
             "entries at 40",
             Forge {
                 entries_lba: Some(40),

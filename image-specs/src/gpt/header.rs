@@ -59,7 +59,9 @@ pub enum HeaderError {
         "the usable sectors {first} to {last} are no range, lie behind the disk's end, or leave no room for the table"
     )]
     UsableRange { first: u64, last: u64 },
-    #[error("the entries begin at sector {0}, which is on no disk or over a header")]
+    #[error(
+        "the entries begin at sector {0}, which is on no disk, over a header or among the partitions"
+    )]
     EntriesPosition(u64),
 }
 
@@ -96,6 +98,7 @@ impl Header {
         }
         header.check_entries()?;
         header.check_usable()?;
+        header.check_apart()?;
         Ok(Some(header))
     }
 
@@ -138,6 +141,19 @@ impl Header {
         match !range.is_empty() && on_disk && first.get() >= room {
             true => Ok(()),
             false => Err(self.bad_range()),
+        }
+    }
+
+    /// No partition may lie over the entries. Those of the primary copy come before all partitions, or
+    /// the backup would be written over them.
+    fn check_apart(&self) -> Result<(), HeaderError> {
+        let entries = self.entries_extent();
+        let end = entries.end().map(|end| end.get());
+        let end = end.map(|end| end.div_ceil(self.sector_size.get()));
+        let before = end.is_some_and(|end| end <= self.first_usable.get());
+        match before || !self.is_primary() && self.entries_lba > self.last_usable {
+            true => Ok(()),
+            false => Err(HeaderError::EntriesPosition(self.entries_lba.get())),
         }
     }
 
