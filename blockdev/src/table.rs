@@ -15,7 +15,7 @@
 //! 4. On a grown disk the backup moves to the new end, where nothing was. The old one is left where
 //!    it lies: nobody looks for it there.
 
-use image_specs::gpt::{Chunk, Encoded, Header, HeaderError, Table, TableError};
+use image_specs::gpt::{Chunk, Encoded, Entry, Header, HeaderError, Table, TableError};
 use image_specs::mbr::{ForeignLabel, Mbr, MbrKind, MbrType, hybrid};
 use image_specs::units::{Bytes, Extent, Lba, SectorSize};
 
@@ -117,6 +117,10 @@ pub enum CommitError {
         table: u64,
         sector: u64,
     },
+    #[error(
+        "partition {number} lies where the second copy of the partition table of {device} belongs, so the table was not written"
+    )]
+    OverBackup { device: String, number: u64 },
     #[error("cannot write the partition table")]
     Device(#[from] DeviceError),
 }
@@ -212,6 +216,7 @@ pub fn commit_hybrid(
             sector: table.sector_size().get(),
         });
     }
+    refuse_over_backup(device, table)?;
     let new = table.encode();
     // What cannot be read is relied on by nobody.
     let primary_first = read_copy(device, TableCopy::Primary)?.is_err()
@@ -239,6 +244,19 @@ pub fn commit_hybrid(
         }
     }
     guard(device, &new, over, listed)
+}
+
+/// The last line of defence for what lies at the end of the disk.
+fn refuse_over_backup(device: &dyn BlockDevice, table: &Table) -> Result<(), CommitError> {
+    let mut slots = table.slots().iter();
+    let over = |entry: &Entry| entry.first <= entry.last && entry.last > table.last_usable();
+    match slots.find(|(_, entry)| over(entry)) {
+        Some((slot, _)) => Err(CommitError::OverBackup {
+            device: device.name(),
+            number: u64::from(*slot) + 1,
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Writes the protective record, where that changes anything.

@@ -79,6 +79,55 @@ fn an_image_that_was_written_to_a_larger_disk_gets_its_second_table() {
 }
 
 #[test]
+fn the_second_table_is_not_written_over_the_last_partition() {
+    let scratch = Scratch::new();
+    let definitions = scratch.definitions(&[("10.conf", "Type=root\nSizeMinBytes=10M\n")]);
+    let none = scratch.path("none");
+    fs::create_dir(&none).unwrap();
+    let none = format!("--definitions={}", none.display());
+    let image = scratch.path("cut.raw");
+    run(repart()
+        .args(["--empty=create", "--size=auto", "--table-copy=cut", SEED])
+        .args([&definitions])
+        .arg(&image));
+    let size = fs::metadata(&image).unwrap().len();
+    for more in [0, 512, 32 * 512] {
+        let file = fs::File::options().write(true).open(&image).unwrap();
+        file.set_len(size + more).unwrap();
+        let before = fs::read(&image).unwrap();
+        for extra in ["--table-copy=restore", "--empty=allow"] {
+            let done = repart()
+                .args(["--dry-run=no", extra, SEED, &none])
+                .arg(&image)
+                .output()
+                .unwrap();
+            let text = String::from_utf8(done.stderr).unwrap();
+            let missing = format!("make it {} bytes larger at least", 33 * 512 - more);
+            assert!(text.contains(&missing), "{text}");
+            assert_eq!(done.status.code(), Some(1));
+            assert!(fs::read(&image).unwrap() == before, "{more}, {extra}");
+        }
+    }
+    // With just that much more it is written, and what it replaces is kept.
+    let file = fs::File::options().write(true).open(&image).unwrap();
+    file.set_len(size + 33 * 512).unwrap();
+    let before = fs::read(&image).unwrap();
+    let kept = scratch.path("kept.table");
+    run(repart()
+        .args(["--dry-run=no", "--table-copy=restore", SEED, &none])
+        .arg(format!("--backup-table={}", kept.display()))
+        .arg(&image));
+    assert_eq!(complaints(&image), "");
+    let done = fs::read(&image).unwrap();
+    let end = usize::try_from(size).unwrap();
+    assert!(done[34 * 512..end] == before[34 * 512..end]);
+    run(repart()
+        .arg("--dry-run=no")
+        .arg(format!("--restore={}", kept.display()))
+        .arg(&image));
+}
+
+#[test]
 fn a_cut_needs_a_new_image() {
     let scratch = Scratch::new();
     let definitions = scratch.definitions(&[("10.conf", "Type=root\n")]);

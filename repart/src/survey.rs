@@ -123,9 +123,15 @@ impl FoundTable {
     /// The last usable sector where the table stands on a disk of `size`: behind it come the backup of
     /// the slots and the backup header. `None` where that leaves no usable sector.
     pub fn last_usable_on(&self, size: Bytes, sector: SectorSize) -> Option<Lba> {
-        let slots = u64::from(self.slots).checked_mul(self.slot_size.into())?;
-        let behind = slots.div_ceil(sector.get()).checked_add(2)?;
-        let last = (size.get() / sector.get()).checked_sub(behind)?;
+        let behind = self.backup_size(sector) / sector.get();
+        let last = (size.get() / sector.get()).checked_sub(behind.checked_add(1)?)?;
         (last >= self.first_usable.get()).then_some(Lba::new(last))
+    }
+
+    /// Bytes of the backup: whole sectors of slots, and its header.
+    pub fn backup_size(&self, sector: SectorSize) -> u64 {
+        let slots = u64::from(self.slots).saturating_mul(self.slot_size.into());
+        let sectors = slots.div_ceil(sector.get()).saturating_add(1);
+        sectors.saturating_mul(sector.get())
     }
 }

@@ -283,6 +283,16 @@ fn a_table_of_another_geometry_is_not_written() {
 }
 
 #[test]
+fn a_table_is_not_written_over_its_own_last_partition() {
+    let mut table = fresh(1, SectorSize::S512, SIZE, &[(0, entry(1, 40, 2015))]);
+    table.resize(Bytes::new(SIZE - 512)).unwrap();
+    let mut disk = MemoryDevice::new(Bytes::new(SIZE - 512), SectorSize::S512).unwrap();
+    let error = table::commit(&mut disk, &table, Commit::Create).unwrap_err();
+    assert!(error.to_string().starts_with("partition 1 lies where"));
+    assert!(disk.log().is_empty());
+}
+
+#[test]
 fn a_guard_without_a_table_guards_nothing() {
     let mut bytes = vec![0; usize::try_from(SIZE).unwrap()];
     bytes[..512].copy_from_slice(&protective(&[], SectorSize::S512, Lba::new(2047)));

@@ -70,7 +70,8 @@ impl Session<'_> {
         // A blank disk has nothing to keep, and a new image neither.
         let blank = *target.label() == FoundLabel::None;
         let grown = plan.new_disk_size != plan.old_disk_size;
-        if self.keep == Keep::No || target.is_new() || blank || !(plan.changed || grown) {
+        let writes = plan.changed || grown || self.restores_copy_on(target, plan);
+        if self.keep == Keep::No || target.is_new() || blank || !writes {
             return Ok(None);
         }
         let failed = |path: &Path, source: KeepFailure| KeepError {

@@ -358,8 +358,13 @@ impl<'a> Session<'a> {
     /// Whether the table is written though nothing in it changes, as one of its copies is damaged or
     /// missing at the disk's end.
     pub fn restores_copy(&self, plan: &Plan) -> bool {
-        let found = self.target.as_ref().and_then(Target::found);
-        let broken = found.is_some_and(|found| found.other.is_some());
+        self.target
+            .as_ref()
+            .is_some_and(|target| self.restores_copy_on(target, plan))
+    }
+
+    pub(super) fn restores_copy_on(&self, target: &Target, plan: &Plan) -> bool {
+        let broken = target.found().is_some_and(|found| found.other.is_some());
         broken && !plan.table.from_scratch && self.job.wanted.copy == CopyMode::Restore
     }
 

@@ -2,7 +2,9 @@
 
 use image_specs::units::{Bytes, Extent, Lba};
 
-use super::Plan;
+use super::error::PlanError;
+use super::{Plan, PlannedTable};
+use crate::survey::{FoundPartition, FoundTable};
 
 /// Sectors of the backup header.
 const HEADER: u64 = 1;
@@ -37,4 +39,31 @@ impl Plan {
             last.new_padding = Bytes::ZERO;
         }
     }
+}
+
+/// Refuses a disk of `size` on which the backup of `table` would lie over one of the partitions that
+/// `found` allows there: the end of a cut image.
+pub(super) fn check_room(
+    found: &FoundTable,
+    table: &PlannedTable,
+    partitions: &[FoundPartition],
+    size: Bytes,
+) -> Result<(), PlanError> {
+    let end = |last: Lba| {
+        let behind = Lba::new(last.get().saturating_add(1)).start(table.sector);
+        behind.unwrap_or(Bytes::MAX)
+    };
+    let (room, allowed) = (end(table.last_usable), end(found.last_usable));
+    let ends = partitions.iter().filter_map(|one| {
+        let behind = one.extent.end()?;
+        (behind > room && behind <= allowed).then_some((behind, one.slot))
+    });
+    let Some((behind, slot)) = ends.max() else {
+        return Ok(());
+    };
+    let backup = Bytes::new(found.backup_size(table.sector));
+    Err(PlanError::NoRoomForBackup {
+        number: u64::from(slot) + 1,
+        missing: behind.saturating_add(backup).saturating_sub(size),
+    })
 }

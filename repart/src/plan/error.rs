@@ -40,6 +40,16 @@ pub enum PlanError {
         /// Its number, from 1.
         number: u64,
     },
+    /// The disk ends where the last partition does, as a cut image.
+    #[error(
+        "existing partition {number} reaches to where the second copy of the partition table belongs, so the disk is left alone; make it {} bytes larger at least, an image file for instance with --size=", missing.get()
+    )]
+    NoRoomForBackup {
+        /// The partition's number, from 1.
+        number: u64,
+        /// What the disk lacks.
+        missing: Bytes,
+    },
     /// Two existing partitions share sectors.
     #[error(
         "existing partitions {first} and {second} overlap, so the disk is left alone; check it with \"sfdisk --verify\""

@@ -4,6 +4,7 @@ use image_specs::gpt::{LayoutError, Table};
 use image_specs::units::{Bytes, Extent, Grain};
 use uuid::Uuid;
 
+use super::cut;
 use super::error::PlanError;
 use super::fit::DiskNeed;
 use super::identity::Random;
@@ -53,6 +54,7 @@ pub fn plan(
         let minimal = Bytes::new(layout.minimal_disk(survey.sector.get()));
         disk.grow(minimal, survey, options)?;
     }
+    disk.require_room_for_backup(survey)?;
     layout.measure(&disk.table)?;
     layout.fit(DiskNeed {
         size: disk.size.get(),
@@ -198,7 +200,11 @@ impl Disk {
                     false => found.disk_uuid,
                 },
                 first_usable: found.first_usable,
-                last_usable: found.last_usable,
+                // No further than up to where the backup is going to be.
+                last_usable: match found.last_usable_on(size, survey.sector) {
+                    Some(last) => last.min(found.last_usable),
+                    None => found.first_usable,
+                },
                 slots: found.slots,
                 sector: survey.sector,
             },
@@ -295,6 +301,16 @@ impl Disk {
             _ => self.table = fresh(survey, self.table.disk_uuid, self.size)?,
         }
         Ok(())
+    }
+
+    /// Refuses to write a table whose backup would lie over a partition, as it would in cut images.
+    fn require_room_for_backup(&self, survey: &Survey) -> Result<(), PlanError> {
+        match &survey.label {
+            FoundLabel::Gpt(found) if !self.table.from_scratch => {
+                cut::check_room(found, &self.table, &self.partitions, self.size)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Lets partitions use the disk up to its end.
