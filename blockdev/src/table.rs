@@ -191,6 +191,17 @@ pub fn read(device: &dyn BlockDevice) -> Result<Label, ReadTableError> {
     }))
 }
 
+/// A whole copy of a GPT, whether or not the first sector guards it: what [`read`] takes for no table,
+/// but whoever lost the guard may want back.
+pub fn read_unguarded(device: &dyn BlockDevice) -> Result<Option<Table>, DeviceError> {
+    for copy in [TableCopy::Primary, TableCopy::Backup] {
+        if let Ok(table) = read_copy(device, copy)? {
+            return Ok(Some(table));
+        }
+    }
+    Ok(None)
+}
+
 /// Writes the table, in the order that the module's header argues for. It must have been made for the
 /// device's present size ([`Table::resize`]).
 pub fn commit(

@@ -20,6 +20,7 @@ use image_specs::partition::PartitionType;
 use image_specs::units::{Bytes, Extent, Grain, SectorSize};
 use repart::build::encrypt::Keys;
 use repart::build::job::{Environment, Job};
+use repart::build::overwrite::look;
 use repart::build::session::{Replay, Session, SessionError};
 use repart::build::sign::{KeyHolder, Signing};
 use repart::build::target::Target;
@@ -495,6 +496,41 @@ fn every_power_cut_leaves_the_old_or_the_new_state() {
     });
     println!("{total} crash points");
     assert!(total > 5_000, "{total}");
+}
+
+#[test]
+fn a_table_that_nobody_finds_any_more_is_missed_all_the_same() {
+    let material = Material::new();
+    let end = usize::try_from(SIZE).unwrap();
+    let forced = |before: Vec<u8>, edit: &dyn Fn(&mut [u8])| {
+        let mut bytes = before;
+        edit(&mut bytes);
+        let change = Change {
+            name: "forced",
+            before: bytes.clone(),
+            definitions: &[SWAP],
+            empty: EmptyMode::Force,
+            size: SizeMode::Keep,
+            factory_reset: false,
+        };
+        let (disk, outcome) = run(&change, &material, MemoryDevice::from_bytes(bytes, SECTOR));
+        let before = MemoryDevice::from_bytes(change.before, SECTOR);
+        let lost = look(&before, &outcome.unwrap().0).unwrap();
+        let names: Vec<_> = lost.iter().map(|one| (one.name, one.at.get())).collect();
+        (names, disk.lock().bytes().to_vec())
+    };
+    let unguarded = |bytes: &mut [u8]| bytes[510] = 0;
+    let damaged = |bytes: &mut [u8]| {
+        bytes[528] ^= 1;
+        bytes[end - 512 + 16] ^= 1;
+    };
+    let (whole, new) = forced(old_disk(), &|_| {});
+    assert!(whole.is_empty(), "{whole:?}");
+    assert_eq!(forced(old_disk(), &unguarded).0, [("gpt", 512)]);
+    assert_eq!(forced(old_disk(), &damaged).0, [("gpt", 512)]);
+    // A run that was cut short before it wrote the guard is completed by the next one.
+    let (own, _) = forced(new, &unguarded);
+    assert!(!own.iter().any(|one| one.0 == "gpt"), "{own:?}");
 }
 
 #[test]

@@ -218,6 +218,26 @@ fn other_tables(folder: &Path, root: &Path, told: &mut Told) {
     told.refuses(&target, &mut force(&disk, root), &expected);
     run(force(&disk, root).arg("--overwrite=all"));
     disk.detach();
+    // Two that are no table any more: both copies damaged, and without the guard.
+    for (at, bytes) in [(528, &[1; 4][..]), (510, &[0; 2])] {
+        let disk = partitioned(folder, &format!("gone{at}"), "gpt");
+        let target = node(&disk);
+        put(&disk.image, at, bytes);
+        if at == 528 {
+            put(&disk.image, 48 * MIB - 512 + 16, bytes);
+        }
+        run(Command::new("blockdev").args(["--flushbufs", &disk.node]));
+        let expected = lost("gpt at byte 512 of the disk itself", "gpt");
+        told.refuses(&target, &mut force(&disk, root), &expected);
+        let done = force(&disk, root).arg("--overwrite=gpt").output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        let said = format!("{done:?}");
+        assert!(
+            said.contains("The old partition table is kept in"),
+            "{said}"
+        );
+        disk.detach();
+    }
 }
 
 fn free_space(folder: &Path, told: &mut Told) {

@@ -67,8 +67,9 @@ impl Session<'_> {
         target: &Target,
         plan: &Plan,
     ) -> Result<Option<String>, SessionError> {
-        // A blank disk has nothing to keep, and a new image neither.
-        let blank = *target.label() == FoundLabel::None;
+        // What is not a table may have been one; with a master boot record it cannot be kept so far.
+        let none = *target.label() == FoundLabel::None;
+        let blank = none && matches!(plan.table.label, PlannedLabel::Mbr { .. });
         let grown = plan.new_disk_size != plan.old_disk_size;
         let writes = plan.changed || grown || self.restores_copy_on(target, plan);
         if self.keep == Keep::No || target.is_new() || blank || !writes {
@@ -80,7 +81,9 @@ impl Session<'_> {
         };
         let time = self.job.environment.now;
         let file = match self.table_file(target, plan, time) {
-            Ok(file) => file,
+            // A blank disk has nothing to keep.
+            Ok(backup) if none && is_blank(&backup) => return Ok(None),
+            Ok(backup) => backup.encode(),
             Err(why @ KeepFailure::Mbr) if matches!(self.keep, Keep::In(_)) => {
                 return Ok(Some(format!(
                     "warning: the old partition table is not kept: {why}"
@@ -98,7 +101,12 @@ impl Session<'_> {
         }
     }
 
-    fn table_file(&self, target: &Target, plan: &Plan, time: i64) -> Result<Vec<u8>, KeepFailure> {
+    fn table_file(
+        &self,
+        target: &Target,
+        plan: &Plan,
+        time: i64,
+    ) -> Result<TableBackup, KeepFailure> {
         if matches!(plan.table.label, PlannedLabel::Mbr { .. }) {
             return Err(KeepFailure::Mbr);
         }
@@ -108,9 +116,13 @@ impl Session<'_> {
             device: target.path().display().to_string(),
         };
         let device: &dyn BlockDevice = target.device();
-        let backup: TableBackup = saved::keep(device, target.old(), &new, moment)?;
-        Ok(backup.encode())
+        Ok(saved::keep(device, target.old(), &new, moment)?)
     }
+}
+
+fn is_blank(backup: &TableBackup) -> bool {
+    let mut bytes = backup.ranges.iter().flat_map(|range| &range.bytes);
+    bytes.all(|byte| *byte == 0)
 }
 
 fn told(path: &Path) -> String {

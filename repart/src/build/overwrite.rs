@@ -12,7 +12,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use blockdev::table::{self, Label};
+use blockdev::table::{self, Label, ReadTableError};
 use blockdev::{BlockDevice, DeviceError, mbr, signatures};
 use image_specs::gpt::Table;
 use image_specs::magic::{Found, Kind};
@@ -25,7 +25,9 @@ use crate::plan::{EmptyMode, Plan};
 
 /// A GPT disk that lists partitions in its boot record as well.
 const HYBRID: &str = "hybrid";
-const TABLES: [&str; 5] = ["dos", "bsd", "sgi", "sun", HYBRID];
+/// A GPT that nobody finds any more: damaged, or without its guard.
+const GPT: &str = "gpt";
+const TABLES: [&str; 6] = [GPT, "dos", "bsd", "sgi", "sun", HYBRID];
 const GUARD: u8 = 0xee;
 
 /// What may be overwritten (`--overwrite=`): names as the refusal gives them, or all.
@@ -170,10 +172,24 @@ pub fn refused(seen: Vec<Lost>, least: Weight, permitted: &Permitted) -> Vec<Los
 
 /// What the plan would overwrite, by place.
 pub fn look(device: &dyn BlockDevice, plan: &Plan) -> Result<Vec<Lost>, DeviceError> {
-    let label = table::read(device).unwrap_or(Label::None);
+    let label = match table::read(device) {
+        Err(ReadTableError::Device(error)) => return Err(error),
+        other => other,
+    };
+    let damaged = label.is_err();
+    let label = label.unwrap_or(Label::None);
     let record = record(device)?;
     match plan.table.from_scratch {
-        true => under_new_table(device, &label, record.as_ref()),
+        true => {
+            let stray = stray(device, plan, (&label, damaged))?;
+            let partitions = match &stray {
+                Some((_, Some(table))) => gpt_partitions(table),
+                _ => old_partitions(device, &label, record.as_ref()),
+            };
+            let tables = other_table(&label).into_iter();
+            let tables = tables.chain(stray.map(|(lost, _)| lost));
+            under_new_table(device, tables.collect(), partitions)
+        }
         false => {
             // A record that is the table itself lists what the plan keeps anyway.
             let hybrid = matches!(&label, Label::Gpt(found) if found.hybrid);
@@ -184,13 +200,13 @@ pub fn look(device: &dyn BlockDevice, plan: &Plan) -> Result<Vec<Lost>, DeviceEr
 
 fn under_new_table(
     device: &dyn BlockDevice,
-    label: &Label,
-    record: Option<&Mbr>,
+    tables: Vec<Lost>,
+    partitions: Vec<(u32, Extent)>,
 ) -> Result<Vec<Lost>, DeviceError> {
     let whole = Extent::new(Bytes::ZERO, device.size());
     let mut lost = volumes(device, whole, Place::Disk)?;
-    lost.extend(other_table(label));
-    for (number, extent) in old_partitions(device, label, record) {
+    lost.extend(tables);
+    for (number, extent) in partitions {
         let within = extent.end().is_some_and(|end| end <= device.size());
         if within {
             lost.extend(volumes(device, extent, Place::Partition(number))?);
@@ -280,6 +296,34 @@ fn other_table(label: &Label) -> Option<Lost> {
         place: Place::Disk,
         weight: Weight::Contents,
     })
+}
+
+/// A GPT that is there though it is no label: damaged, or whole without its guard. One that this plan
+/// would write is left from a run that was cut short.
+fn stray(
+    device: &dyn BlockDevice,
+    plan: &Plan,
+    (label, damaged): (&Label, bool),
+) -> Result<Option<(Lost, Option<Table>)>, DeviceError> {
+    if *label != Label::None {
+        return Ok(None);
+    }
+    let whole = table::read_unguarded(device)?;
+    let own = |table: &Table| !damaged && table.disk_guid == plan.table.disk_uuid;
+    if whole.as_ref().map_or(!damaged, own) {
+        return Ok(None);
+    }
+    let disk = Extent::new(Bytes::ZERO, device.size());
+    let headers = signatures::probe(device, disk)?;
+    let header = headers.into_iter().find(|one| one.kind == Kind::Gpt);
+    let lost = Lost {
+        name: GPT,
+        label: None,
+        at: header.map_or(Bytes::ZERO, |one| one.start()),
+        place: Place::Disk,
+        weight: Weight::Contents,
+    };
+    Ok(Some((lost, whole)))
 }
 
 /// The partitions that end with the old table, by number.
@@ -408,13 +452,14 @@ mod tests {
             ),
             ("hybrid", &["hybrid"], &["dos"]),
             ("crypto_LUKS", &["crypto_LUKS"], &["ext4"]),
+            ("gpt", &["gpt"], &["dos"]),
         ] {
             let permitted: Permitted = text.parse().unwrap();
             let ask = |name: &&'static str| permitted.permits(&lost(name, Weight::Member));
             assert!(permits.iter().all(ask), "{text}");
             assert!(!refuses.iter().any(ask), "{text}");
         }
-        for text in ["", "ext5", "ext4,", "gpt", "ALL"] {
+        for text in ["", "ext5", "ext4,", "GPT", "ALL"] {
             let error = text.parse::<Permitted>().unwrap_err().to_string();
             assert!(
                 error.contains("is nothing that is looked for"),
