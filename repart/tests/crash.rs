@@ -16,8 +16,9 @@ use image_specs::arch::Architecture;
 use image_specs::gpt::{Entry, Label as Name, Table};
 use image_specs::guid;
 use image_specs::identity::Seed;
+use image_specs::mbr::{MbrEntry, MbrTable, MbrType};
 use image_specs::partition::PartitionType;
-use image_specs::units::{Bytes, Extent, Grain, SectorSize};
+use image_specs::units::{Bytes, Extent, Grain, Lba, SectorSize};
 use repart::build::encrypt::Keys;
 use repart::build::job::{Environment, Job};
 use repart::build::overwrite::look;
@@ -531,6 +532,63 @@ fn a_table_that_nobody_finds_any_more_is_missed_all_the_same() {
     // A run that was cut short before it wrote the guard is completed by the next one.
     let (own, _) = forced(new, &unguarded);
     assert!(!own.iter().any(|one| one.0 == "gpt"), "{own:?}");
+}
+
+const RESET: &[(&str, &str)] = &[
+    (
+        "10-boot.conf",
+        "Type=mbr:83\nFactoryReset=yes\nFormat=vfat\nCopyFiles=/efi:/\nSizeMinBytes=1M\nSizeMaxBytes=1M\n",
+    ),
+    (
+        "20-home.conf",
+        "Type=home mbr:83\nFactoryReset=yes\nSizeMinBytes=64K\n",
+    ),
+];
+const FORCED: &[(&str, &str)] = &[BOOT];
+
+/// Two logical partitions, the second of which has its record where the first new one will lie.
+fn logical_disk() -> Vec<u8> {
+    let mut table = MbrTable::new(7, SECTOR);
+    table.set_extended(0, Lba::new(2048), 6000);
+    for (slot, record, first, sectors) in [(4, 2048, 2056, 1000), (5, 3064, 3072, 900)] {
+        let entry = MbrEntry {
+            status: 0,
+            kind: MbrType::LINUX,
+            first: Lba::new(first),
+            sectors,
+            record: Some(Lba::new(record)),
+        };
+        table.insert(slot, entry);
+    }
+    let bytes = noise(usize::try_from(SIZE).unwrap());
+    let mut disk = MemoryDevice::from_bytes(bytes, SECTOR);
+    blockdev::mbr::commit(&mut disk, &table, Commit::Create).unwrap();
+    disk.into_bytes()
+}
+
+#[test]
+fn no_power_cut_breaks_the_chain_of_logical_partitions() {
+    let material = Material::new();
+    for (definitions, empty) in [(RESET, EmptyMode::Refuse), (FORCED, EmptyMode::Force)] {
+        let change = Change {
+            name: "logical",
+            before: logical_disk(),
+            definitions,
+            empty,
+            size: SizeMode::Keep,
+            factory_reset: empty == EmptyMode::Refuse,
+        };
+        let device = MemoryDevice::from_bytes(change.before.clone(), SECTOR);
+        let (disk, outcome) = run(&change, &material, device);
+        outcome.unwrap();
+        let log = disk.lock().log().to_vec();
+        let recording = Recording::new(change.before.clone(), &log, SECTOR);
+        let count = recording.images(&mut |word, disk| {
+            let found = blockdev::mbr::read(disk);
+            assert!(found.is_ok(), "{empty:?}, {word}: {found:?}");
+        });
+        assert!(count > 10, "{count}");
+    }
 }
 
 #[test]

@@ -169,6 +169,7 @@ impl<'a> Run<'a> {
     fn step(&mut self, step: &Step) -> Result<(), StepError> {
         match step {
             Step::Mend => self.mend(),
+            Step::Detach => self.detach(),
             Step::Resize(size) => Ok(self.device.set_size(*size)?),
             Step::ClearSignatures => {
                 let disk = Extent::new(Bytes::ZERO, self.device.size());
@@ -372,6 +373,14 @@ impl<'a> Run<'a> {
         }
     }
 
+    fn detach(&mut self) -> Result<(), StepError> {
+        let old = self.materials.old_mbr;
+        match old.and_then(|old| mbr::detached(&self.applied.plan, old)) {
+            Some(table) => Ok(blockdev::mbr::commit(self.device, &table, Commit::Update)?),
+            None => Ok(()),
+        }
+    }
+
     fn commit(&mut self) -> Result<(), StepError> {
         let over = match self.applied.plan.table.from_scratch {
             true => Commit::Create,
@@ -425,6 +434,10 @@ impl<'a> Run<'a> {
         };
         match step {
             Step::Mend => format!("mending the partition table of {}", self.device.name()),
+            Step::Detach => format!(
+                "taking the logical partitions that end from the table of {}",
+                self.device.name()
+            ),
             Step::Resize(size) => format!("resizing {} to {size}", self.device.name()),
             Step::ClearSignatures => format!("clearing old signatures of {}", self.device.name()),
             Step::Zero(extent) => {

@@ -72,6 +72,30 @@ pub fn planned(plan: &Plan, old: Option<&MbrTable>) -> Result<MbrTable, TableErr
     Ok(table)
 }
 
+/// What stays of `old` while contents are written: all but the logical partitions that end, as these
+/// contents may come over the records that lead to each other. `None` where none ends.
+pub fn detached(plan: &Plan, old: &MbrTable) -> Option<MbrTable> {
+    old.extended()?;
+    let mut table = match plan.table.from_scratch {
+        true => MbrTable::new(old.disk_id, old.sector_size()),
+        false => old.clone(),
+    };
+    if plan.table.from_scratch {
+        let primary = old.slots().iter().filter(|(_, one)| one.record.is_none());
+        primary.for_each(|(slot, one)| table.insert(*slot, *one));
+    }
+    for gone in &plan.reset {
+        if table
+            .slots()
+            .get(&gone.slot)
+            .is_some_and(|one| one.record.is_some())
+        {
+            table.remove(gone.slot);
+        }
+    }
+    (table != *old).then_some(table)
+}
+
 fn set(table: &mut MbrTable, slot: u32, partition: &PlannedPartition) -> Result<(), TableError> {
     let sector = table.sector_size();
     let sectors = count(partition.extent(), sector, slot)?;

@@ -125,7 +125,7 @@ pub(super) fn of(step: &Step, plan: &Plan, definitions: &[Definition]) -> Doing 
     let file = |index: usize| file(index, plan, definitions);
     let about = |phase, index: &usize| Doing::new(phase).of(file(*index));
     match step {
-        Step::Mend | Step::Commit => Doing::new(Phase::WritingTable),
+        Step::Mend | Step::Detach | Step::Commit => Doing::new(Phase::WritingTable),
         Step::Resize(_) | Step::BootCatalog { .. } | Step::Flush => Doing::more(""),
         Step::ClearSignatures => Doing::new(Phase::WipingDisk),
         Step::Zero(_) if plan.table.from_scratch => Doing::new(Phase::WipingDisk),

@@ -18,6 +18,7 @@ use super::encrypt;
 use super::hash_tree::HashTreeError;
 use super::job::Job;
 use super::kernel::{self, InUse};
+use super::mbr;
 use super::overwrite::{Caution, WouldLose};
 use super::phase::{Doing, Phase};
 use super::recovery::{RecoveryError, Waiting};
@@ -290,14 +291,7 @@ impl<'a> Session<'a> {
         let placed = self.keep_in_place(&plan)?;
         self.require_space(&plan)?;
         let job = self.job;
-        let mut steps = steps::steps(job, &plan, &placed, self.is_damaged());
-        if steps.is_empty() && self.restores_copy(&plan) {
-            steps.extend([Step::Flush, Step::Commit]);
-        }
-        if job.wanted.copy == CopyMode::Cut && job.options.empty == EmptyMode::Create {
-            steps.extend([Step::Resize(plan.end_of_partitions()), Step::Flush]);
-        }
-        steps.extend(self.tell_steps(&plan));
+        let steps = self.steps(&plan, &placed);
         let Some(mut target) = self.target.take() else {
             return Ok(Applied::nothing(plan));
         };
@@ -333,6 +327,23 @@ impl<'a> Session<'a> {
             tabs.write(job, &applied)?;
         }
         Ok(applied)
+    }
+
+    fn steps(&self, plan: &Plan, placed: &BTreeSet<usize>) -> Vec<Step> {
+        let job = self.job;
+        let mut steps = steps::steps(job, plan, placed, self.is_damaged());
+        let old = self.target.as_ref().and_then(Target::old_mbr);
+        if plan.changed && old.is_some_and(|old| mbr::detached(plan, old).is_some()) {
+            steps.insert(0, Step::Detach);
+        }
+        if steps.is_empty() && self.restores_copy(plan) {
+            steps.extend([Step::Flush, Step::Commit]);
+        }
+        if job.wanted.copy == CopyMode::Cut && job.options.empty == EmptyMode::Create {
+            steps.extend([Step::Resize(plan.end_of_partitions()), Step::Flush]);
+        }
+        steps.extend(self.tell_steps(plan));
+        steps
     }
 
     /// Refuses before the first write what could not be finished.

@@ -2,7 +2,8 @@
 //! and nowhere else.
 //!
 //! Invariant: everything that a new partition holds is written and flushed before the table names
-//! it, so a run that is cut short leaves the old table with all that it names. What the kernel is told
+//! it, so a run that is cut short leaves the old table with all that it names. Only logical partitions
+//! of a master boot record that end are taken out beforehand: their records lie among them. What the kernel is told
 //! ([`super::kernel`]) comes behind all of them.
 
 use std::collections::BTreeSet;
@@ -20,6 +21,8 @@ use crate::plan::{EmptyMode, Plan, PlannedPartition};
 pub enum Step {
     /// Write the old table again, as only its backup is sound and that is about to be left behind.
     Mend,
+    /// Write the old master boot record without the logical partitions that end.
+    Detach,
     /// Change the file's size.
     Resize(Bytes),
     /// Clear the signatures of old file systems on the disk, but not those of partition tables.
