@@ -13,6 +13,7 @@ pub mod integrity;
 pub mod job;
 pub mod kernel;
 pub mod mbr;
+mod old_tables;
 pub mod overwrite;
 pub mod phase;
 pub mod recovery;
