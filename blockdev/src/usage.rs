@@ -11,10 +11,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use image_specs::units::{Bytes, Extent};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 
 use crate::mountinfo::unescape;
+
+/// What sysfs counts places on a disk in, whatever its sectors are.
+const UNIT: u64 = 512;
 
 /// Something that uses a block device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +55,43 @@ impl fmt::Display for User {
 pub struct Use {
     /// The partition, counted from 1; `None` where it is the device itself.
     pub partition: Option<u32>,
+    /// Where the partition lies for the kernel, whatever the table says; `None` where it is the device
+    /// itself, or went away meanwhile.
+    pub extent: Option<Extent>,
     /// By whom.
     pub user: User,
+}
+
+/// A device, or a partition of one, as sysfs shows it.
+struct Part {
+    partition: Option<u32>,
+    extent: Option<Extent>,
+    /// `MAJOR:MINOR`.
+    number: String,
+    sysfs: PathBuf,
+}
+
+impl Part {
+    fn of(sysfs: PathBuf) -> Self {
+        let told = |name: &str| read(sysfs.join(name)).trim().to_owned();
+        let units = |name: &str| told(name).parse::<u64>().ok();
+        let bytes = |name: &str| Some(Bytes::new(units(name)?.checked_mul(UNIT)?));
+        let extent = bytes("start").zip(bytes("size"));
+        Self {
+            partition: told("partition").parse().ok(),
+            extent: extent.map(|(start, size)| Extent::new(start, size)),
+            number: told("dev"),
+            sysfs,
+        }
+    }
+
+    fn used_by(&self, user: User) -> Use {
+        Use {
+            partition: self.partition,
+            extent: self.extent,
+            user,
+        }
+    }
 }
 
 /// Everything that uses the block device or one of its partitions; nothing for a regular file.
@@ -80,25 +119,27 @@ pub fn uses(file: &File) -> io::Result<Vec<Use>> {
 
 fn device_uses(own: &str) -> Vec<Use> {
     let sysfs = Path::new("/sys/dev/block").join(own);
-    let mut parts = vec![(None, own.to_owned(), sysfs.clone())];
-    for partition in partitions(&sysfs) {
-        let told = |name: &str| read(partition.join(name)).trim().to_owned();
-        parts.push((told("partition").parse().ok(), told("dev"), partition));
-    }
+    let disk = Part {
+        partition: None,
+        extent: None,
+        number: own.to_owned(),
+        sysfs: sysfs.clone(),
+    };
+    let mut parts = vec![disk];
+    parts.extend(partitions(&sysfs).into_iter().map(Part::of));
     let (table, swap) = (read("/proc/self/mountinfo"), read("/proc/swaps"));
     let mut uses = Vec::new();
-    for (partition, number, sysfs) in &parts {
-        let numbers = [number.clone()];
+    for part in &parts {
+        let numbers = [part.number.clone()];
         let mut users = mounts(&table, &numbers);
         users.extend(swaps(&swap, &numbers));
-        users.extend(holders(sysfs).into_iter().map(User::Holder));
+        users.extend(holders(&part.sysfs).into_iter().map(User::Holder));
         if users.is_empty() {
-            users.extend(btrfs(sysfs));
+            users.extend(btrfs(&part.sysfs));
         }
-        let same = |other: &Metadata| number_in(other).as_ref() == Some(number);
+        let same = |other: &Metadata| number_in(other).as_ref() == Some(&part.number);
         users.extend(loops(&same).into_iter().map(User::Loop));
-        let partition = *partition;
-        uses.extend(users.into_iter().map(|user| Use { partition, user }));
+        uses.extend(users.into_iter().map(|user| part.used_by(user)));
     }
     let claims = claims(&uses, &parts);
     uses.extend(claims);
@@ -107,23 +148,18 @@ fn device_uses(own: &str) -> Vec<Use> {
 
 /// Whoever has a device for itself, as the kernel alone knows: opening it exclusively fails. A claim on
 /// a partition shows on its disk, too, so the disk is asked only where nothing else explains it.
-fn claims(uses: &[Use], parts: &[(Option<u32>, String, PathBuf)]) -> Vec<Use> {
+fn claims(uses: &[Use], parts: &[Part]) -> Vec<Use> {
     let explained: Vec<Option<u32>> = uses.iter().map(|used| used.partition).collect();
     if explained.contains(&None) {
         return Vec::new();
     }
-    let claimed = |part: &&(Option<u32>, String, PathBuf)| {
-        !explained.contains(&part.0) && is_claimed(&part.2)
-    };
+    let claimed = |part: &&Part| !explained.contains(&part.partition) && is_claimed(&part.sysfs);
     let (disk, partitions) = parts.split_at(1);
     let mut found: Vec<_> = partitions.iter().filter(claimed).collect();
     if found.is_empty() && uses.is_empty() {
         found.extend(disk.iter().filter(claimed));
     }
-    let claim = |part: &(Option<u32>, String, PathBuf)| Use {
-        partition: part.0,
-        user: User::Claimed,
-    };
+    let claim = |part: &Part| part.used_by(User::Claimed);
     found.into_iter().map(claim).collect()
 }
 

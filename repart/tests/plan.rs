@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use blockdev::partitions::Wanted;
 use blockdev::partitions::changes::Change;
 use blockdev::usage::{Use, User};
-use image_specs::units::Extent;
+use image_specs::units::{Bytes, Extent};
 use proptest::prelude::*;
 use repart::build::steps::Step;
 use repart::build::{kernel, table};
 use repart::definition::DefinitionSet;
-use repart::plan::{self, EmptyMode, Fate, Options, Plan, SizeMode};
+use repart::plan::{self, EmptyMode, Fate, Options, Plan, PlannedPartition, SizeMode};
 use repart::report::Report;
 use repart::survey::{FoundLabel, FoundPartition, FoundTable, Survey};
 use testimages::peer::Case;
@@ -128,13 +128,25 @@ proptest! {
         }
         prop_assert_eq!(&kernel, &expected);
         // Nobody who uses what stays is in the way.
-        let uses = |number: u32| [Use { partition: Some(number), user: User::Holder("x".to_owned()) }];
-        for part in plan.listed().filter(|part| part.found.is_some() && !plan.table.from_scratch) {
-            let number = part.slot.expect("it is in the table") + 1;
-            prop_assert_eq!(kernel::in_the_way(&plan, &uses(number)), []);
+        let uses = |number: u32, extent: Extent| {
+            let user = User::Holder("x".to_owned());
+            [Use { partition: Some(number), extent: Some(extent), user }]
+        };
+        let old = |part: &PlannedPartition| part.found.as_ref().map(|found| found.extent);
+        for part in plan.listed().filter(|_| !plan.table.from_scratch) {
+            let number = part.slot.map_or(0, |slot| slot + 1);
+            if let Some(extent) = old(part) {
+                prop_assert_eq!(kernel::in_the_way(&plan, &uses(number, extent)), []);
+            }
         }
         for gone in plan.reset.iter().filter(|_| plan.changed) {
-            let uses = uses(gone.slot + 1);
+            let uses = uses(gone.slot + 1, gone.extent);
+            prop_assert_eq!(kernel::in_the_way(&plan, &uses), uses);
+        }
+        // What only the kernel still knows is in the way where its place gets another use.
+        for part in plan.listed().filter(|part| !part.deferred && part.fate != Fate::Unchanged) {
+            let Some(last) = part.extent().end().and_then(|end| end.checked_sub(Bytes::new(1))) else { continue };
+            let uses = uses(999, Extent::new(last, Bytes::mib(1)));
             prop_assert_eq!(kernel::in_the_way(&plan, &uses), uses);
         }
     }

@@ -118,6 +118,7 @@ fn what_is_in_use(folder: &Path, root: &Path, told: &mut Told) {
         said.contains("partition 1 is mounted on /run/ddi-test/safety/place"),
         "{said}"
     );
+    only_the_kernel_knows(&disk, &place, told, &mounted);
     umount(&place);
     run(Command::new("mkswap").arg("-q").arg(&part));
     run(Command::new("swapon").arg(&part));
@@ -141,6 +142,39 @@ fn what_is_in_use(folder: &Path, root: &Path, told: &mut Told) {
     told.refuses(&target, &mut force(&disk, root), &claimed);
     drop(claim);
     disk.detach();
+}
+
+/// A table that another tool has changed under a mounted partition, which the kernel keeps.
+fn only_the_kernel_knows(disk: &Disk, place: &Path, told: &mut Told, mounted: &str) {
+    let target = node(disk);
+    let folder = place.parent().unwrap();
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(&target)
+        .unwrap();
+    let old = [0, 48 * MIB - 34 * 512].map(|at| {
+        let mut bytes = vec![0; 34 * 512];
+        file.read_exact_at(&mut bytes, at).unwrap();
+        (at, bytes)
+    });
+    run(Command::new("sfdisk")
+        .args(["-q", "--no-reread", "--no-tell-kernel", "--delete"])
+        .arg(&target)
+        .arg("1"));
+    let new = definitions(folder, "new.d", &[ROOT]);
+    told.refuses(&target, &mut disk.repart(&new), mounted);
+    // Beside it there is room.
+    let padded = "Type=linux-generic\nSizeMinBytes=16M\nSizeMaxBytes=16M\nPaddingMinBytes=1M\n";
+    let beside = definitions(folder, "beside.d", &[padded, ROOT]);
+    run(disk
+        .repart(&beside)
+        .arg("--defer-partitions=linux-generic")
+        .arg("--dry-run=yes"));
+    for (at, bytes) in old {
+        file.write_all_at(&bytes, at).unwrap();
+    }
+    file.sync_all().unwrap();
 }
 
 fn lost(what: &str, permit: &str) -> String {

@@ -17,7 +17,7 @@ use image_specs::units::{Bytes, Extent};
 use super::session::{Session, SessionError};
 use super::steps::Step;
 use super::target::Target;
-use crate::plan::{Plan, PlannedLabel};
+use crate::plan::{Plan, PlannedLabel, PlannedPartition};
 
 /// What the plan would end is in use.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +43,7 @@ pub fn steps(plan: &Plan, known: &[Wanted]) -> Vec<Step> {
 
 /// The partitions that the table names afterwards.
 fn wanted(plan: &Plan) -> Vec<Wanted> {
-    let named = |partition: &crate::plan::PlannedPartition| {
+    let named = |partition: &PlannedPartition| {
         let extent = match &partition.found {
             Some(found) if partition.deferred || !plan.changed => found.extent,
             None if partition.deferred || !plan.changed => return None,
@@ -76,12 +76,18 @@ fn extended(plan: &Plan) -> Option<Wanted> {
 }
 
 /// Uses of what the plan ends: of the disk as a whole, of the partitions that a factory reset deletes,
-/// of all of them where the table is new.
+/// of all of them where the table is new; and of those that the table does not name where they lie, as
+/// only the kernel still knows them, if the plan gives their place to others.
 pub fn in_the_way(plan: &Plan, uses: &[Use]) -> Vec<Use> {
     let ends = |used: &&Use| match used.partition {
         None => true,
         Some(_) if plan.table.from_scratch => true,
-        Some(number) => plan.reset.iter().any(|gone| gone.slot + 1 == number),
+        Some(number) => {
+            plan.reset.iter().any(|gone| gone.slot + 1 == number)
+                || used
+                    .extent
+                    .is_some_and(|extent| gives_away(plan, number, extent))
+        }
     };
     let changes = plan.changed || plan.new_disk_size != plan.old_disk_size;
     uses.iter()
@@ -89,6 +95,26 @@ pub fn in_the_way(plan: &Plan, uses: &[Use]) -> Vec<Use> {
         .filter(|_| changes)
         .cloned()
         .collect()
+}
+
+/// Whether the plan writes to what the kernel knows as the partition `number`, or grows another into it.
+fn gives_away(plan: &Plan, number: u32, known: Extent) -> bool {
+    let grown = |partition: &PlannedPartition| {
+        let found = partition.found.as_ref()?;
+        let others = partition.slot?.checked_add(1)? != number && !partition.deferred;
+        let start = found.extent.end().filter(|_| others)?;
+        let size = partition.extent().end()?.checked_sub(start)?;
+        Some(Extent::new(start, size))
+    };
+    let record = |partition: &PlannedPartition| {
+        let at = partition.mbr.as_ref()?.at?;
+        let to_write = partition.is_to_write();
+        to_write.then(|| Extent::new(at, plan.table.sector.bytes()))
+    };
+    let mut taken = (plan.wipe.iter().copied())
+        .chain(plan.listed().filter_map(grown))
+        .chain(plan.listed().filter_map(record));
+    taken.any(|taken| taken.overlaps(known))
 }
 
 /// Waits until udev knows the partitions that were added, where it runs; what to say where it is slow.
