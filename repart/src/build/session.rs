@@ -45,6 +45,7 @@ pub struct Session<'a> {
     pub(super) staged: Staged,
     tabs: Option<Tabs>,
     notices: Vec<String>,
+    committed: bool,
     pub(super) caution: Caution,
     pub(super) keep: Keep,
 }
@@ -119,6 +120,7 @@ impl<'a> Session<'a> {
             staged: Staged::default(),
             tabs: None,
             notices: Vec::new(),
+            committed: false,
             caution: Caution::default(),
             keep: Keep::default(),
         };
@@ -146,6 +148,11 @@ impl<'a> Session<'a> {
     /// What a person should hear about, in order; each once.
     pub fn take_notices(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notices)
+    }
+
+    /// Whether the plan has been carried out on the disk, whatever failed behind that.
+    pub fn is_committed(&self) -> bool {
+        self.committed
     }
 
     /// The target, where that is a block device.
@@ -308,6 +315,7 @@ impl<'a> Session<'a> {
             on_disk: target.is_block_device(),
         };
         let mut applied = apply::apply(job, plan, &steps, &materials, target.device_mut(), watch)?;
+        self.committed = true;
         if !target.is_new() {
             // The partitions are there, whatever becomes of what is still to do.
             recovery.take().map_or(Ok(()), Waiting::finish)?;

@@ -70,14 +70,9 @@ impl verb::Run for RepartArgs {
         let asked = request.apply(self);
         let notifier = Notifier::from_environment();
         let result = match select::resolved(&asked, ui)? {
-            Some(args) => run(&args, ui, &notifier),
-            None => run(&asked, ui, &notifier),
+            Some(args) => run(&args, ui, &notifier, &request),
+            None => run(&asked, ui, &notifier, &request),
         };
-        // Putting a table back does nothing of what was requested.
-        let serves = !asked.is_dry_run() && asked.safety.restore.is_none();
-        if matches!(result, Ok(Exit::Ok)) && serves {
-            request.done()?;
-        }
         let exit = result
             .as_ref()
             .map_or_else(|failure| failure.exit, |exit| *exit);
@@ -86,7 +81,12 @@ impl verb::Run for RepartArgs {
     }
 }
 
-fn run(args: &RepartArgs, ui: &Ui, notifier: &Notifier) -> Result<Exit, Failure> {
+fn run(
+    args: &RepartArgs,
+    ui: &Ui,
+    notifier: &Notifier,
+    request: &Request,
+) -> Result<Exit, Failure> {
     if args.encryption.tpm2.lists() {
         tpm2_args::list(ui)?;
         return Ok(Exit::Ok);
@@ -103,7 +103,7 @@ fn run(args: &RepartArgs, ui: &Ui, notifier: &Notifier) -> Result<Exit, Failure>
         return convert::run(path, bytes, args.is_dry_run(), ui);
     }
     if let Some(path) = &args.configuration.image {
-        return image::run(args, ui, path, |args| run(args, ui, notifier));
+        return image::run(args, ui, path, |args| run(args, ui, notifier, request));
     }
     let args = &device::resolved(args)?;
     let mut tell = |doing: &Doing| notifier.tell(doing);
@@ -123,6 +123,7 @@ fn run(args: &RepartArgs, ui: &Ui, notifier: &Notifier) -> Result<Exit, Failure>
             job: &job,
             session,
             notifier,
+            request,
         };
         run.go(random)
     })
@@ -134,6 +135,7 @@ struct Run<'a> {
     job: &'a Job,
     session: Session<'a>,
     notifier: &'a Notifier,
+    request: &'a Request,
 }
 
 impl Run<'_> {
@@ -181,6 +183,11 @@ impl Run<'_> {
         let applied = self.session.apply(plan, split, watch);
         drop(progress);
         self.notices();
+        // At once: a reset that is asked for again would delete what is new, whatever fails from here on.
+        let cleared = match self.session.is_committed() {
+            true => self.cleared(),
+            false => Exit::Ok,
+        };
         let applied = applied.map_err(failure)?;
         let grown = self.grow(disk.as_deref(), &applied.plan, &mut times)?;
         let quiet = self.ui.mode() != Mode::Text || self.args.output.pretty == Some(false);
@@ -191,12 +198,28 @@ impl Run<'_> {
             self.ui.note(notice);
         }
         self.finish(&applied, split)?;
-        untold(&applied).map(|exit| grown.exit.unwrap_or(exit))
+        untold(&applied)?;
+        Ok(grown.exit.unwrap_or(cleared))
+    }
+
+    /// Clears the request for what was done; how the run ends where that fails.
+    fn cleared(&self) -> Exit {
+        match self.request.done() {
+            Ok(()) => Exit::Ok,
+            Err(failure) => {
+                self.ui.fail(&failure);
+                failure.exit
+            }
+        }
     }
 
     /// The table stays as it is.
     fn leave(&self, plan: &Plan, tells: bool) -> Result<Exit, Failure> {
         let dry = self.args.is_dry_run();
+        let cleared = match dry {
+            true => Exit::Ok,
+            false => self.cleared(),
+        };
         let disk = self.session.disk().filter(|_| !dry);
         let grown = self.grow(disk.as_deref(), plan, &mut Times::new())?;
         self.ui.note(match (plan.changed, tells, grown.anything) {
@@ -205,7 +228,7 @@ impl Run<'_> {
             (false, false, true) => "No changes.",
             (false, false, false) => "No changes. There is nothing to do.",
         });
-        Ok(grown.exit.unwrap_or(Exit::Ok))
+        Ok(grown.exit.unwrap_or(cleared))
     }
 
     fn grow(&self, disk: Option<&Path>, plan: &Plan, times: &mut Times) -> Result<Grown, Failure> {
@@ -348,9 +371,9 @@ impl RepartArgs {
 }
 
 /// The table is committed; what the kernel has not learned of it needs a person.
-fn untold(applied: &Applied) -> Result<Exit, Failure> {
+fn untold(applied: &Applied) -> Result<(), Failure> {
     if applied.untold.is_empty() {
-        return Ok(Exit::Ok);
+        return Ok(());
     }
     let one = |error: &TellError| format!("{error}: {}", error.why);
     let all: Vec<String> = applied.untold.iter().map(one).collect();

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use dissect::gpt_auto::cmdline;
 use image_specs::guid;
@@ -29,8 +29,8 @@ const VARIABLE: &str =
 #[derive(Debug, Default)]
 pub(super) struct Request {
     switches: Switches,
-    /// Whether the EFI variable asks for a factory reset.
-    by_variable: bool,
+    /// The EFI variable, where it asks for a factory reset.
+    by_variable: Option<PathBuf>,
 }
 
 impl Request {
@@ -43,8 +43,10 @@ impl Request {
         let switches =
             Switches::parse(words.iter().map(String::as_str), surroundings::in_initrd())?;
         let decided = args.reset.factory_reset.or(switches.factory_reset);
+        let variable = PathBuf::from(VARIABLE);
+        let counts = decided.is_none() && !switches.off && is_requested(&variable)?;
         Ok(Self {
-            by_variable: decided.is_none() && !switches.off && is_requested(Path::new(VARIABLE))?,
+            by_variable: counts.then_some(variable),
             switches,
         })
     }
@@ -65,7 +67,7 @@ impl Request {
             _ => EmptyArg::Refuse,
         });
         operation.empty = operation.empty.or(empty);
-        let by_variable = self.by_variable.then_some(ResetMode::Recreate);
+        let by_variable = self.by_variable.as_ref().map(|_| ResetMode::Recreate);
         let reset = self.switches.factory_reset.or(by_variable);
         args.reset.factory_reset = args.reset.factory_reset.or(reset);
         args
@@ -73,10 +75,7 @@ impl Request {
 
     /// Clears the request in the EFI variable, after what it asked for was written.
     pub(super) fn done(&self) -> Result<(), Failure> {
-        match self.by_variable {
-            true => clear(Path::new(VARIABLE)),
-            false => Ok(()),
-        }
+        self.by_variable.as_deref().map_or(Ok(()), clear)
     }
 }
 
@@ -129,7 +128,63 @@ fn clear(path: &Path) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use clap::FromArgMatches as _;
+
+    use super::super::run;
     use super::*;
+    use crate::exit::Exit;
+    use crate::notify::Notifier;
+    use crate::ui::{Mode, Ui};
+
+    fn parsed(words: &[&str]) -> RepartArgs {
+        let command = <RepartArgs as clap::Args>::augment_args(clap::Command::new("repart"));
+        let words = ["repart"].iter().chain(words);
+        let matches = command.try_get_matches_from(words).unwrap();
+        RepartArgs::from_arg_matches(&matches).unwrap()
+    }
+
+    /// The request must not outlive what it asked for: the next boot would delete what is new.
+    #[test]
+    fn a_reset_that_is_done_is_asked_for_no_more_though_the_run_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let option = |name: &str, path: &str| format!("--{name}={path}");
+        let write = |keys: &str| fs::write(at("10-root.conf"), format!("[Partition]\n{keys}\n"));
+        let (image, tab) = (at("disk.raw"), at("tab"));
+        File::create(&image).unwrap().set_len(48 << 20).unwrap();
+        let definitions = option("definitions", folder.path().to_str().unwrap());
+        let ui = Ui::new(Mode::Text);
+        let notifier = Notifier::from_environment();
+        let ask = |more: &[&str]| {
+            fs::write(at("variable"), b"").unwrap();
+            let request = Request {
+                by_variable: Some(at("variable").into()),
+                ..Request::default()
+            };
+            let words = [&image, &definitions, "--pretty=no"];
+            let words: Vec<&str> = words.into_iter().chain(more.iter().copied()).collect();
+            let result = run(&request.apply(&parsed(&words)), &ui, &notifier, &request);
+            (
+                result.map_err(|failure| failure.to_string()),
+                Path::new(&at("variable")).exists(),
+            )
+        };
+        let root = "Type=root\nFactoryReset=yes\nSizeMinBytes=4M\nMountPoint=/\nFormat=ext4";
+        write(root).unwrap();
+        let blank = ["--empty=allow", "--dry-run=no"];
+        assert_eq!(ask(&blank), (Ok(Exit::Ok), false));
+        assert_eq!(ask(&["--dry-run=yes"]), (Ok(Exit::Ok), true));
+        // Nothing of this fits, so nothing is reset.
+        write(&root.replace("4M", "4G")).unwrap();
+        let (refused, asks_still) = ask(&["--dry-run=no"]);
+        assert!(refused.is_err() && asks_still);
+        write(root).unwrap();
+        fs::create_dir(&tab).unwrap();
+        let tab = option("generate-fstab", &format!("{tab}/missing/fstab"));
+        let (failed, asks_still) = ask(&["--dry-run=no", &tab]);
+        assert!(failed.unwrap_err().contains("fstab"));
+        assert!(!asks_still);
+    }
 
     #[test]
     fn a_request_is_read_and_cleared() {
