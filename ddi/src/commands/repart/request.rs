@@ -1,8 +1,8 @@
 //! What the machine asks of a run on its own disk: the kernel's command line, and the EFI variable
 //! that requests a factory reset, which is cleared once that is done.
 //!
-//! A run that is given an image or a device by name is none on the machine's own disk: what is built
-//! must not depend on how the builder was booted.
+//! A run that is given an image, a device, or what a disk must be is none on the machine's own disk:
+//! what is built must not depend on how the builder was booted.
 
 use std::fs::{self, File};
 use std::io;
@@ -79,11 +79,13 @@ impl Request {
     }
 }
 
-/// Whether the run is to change the machine's own disk, or one that is chosen by what it is.
+/// Whether the run is to change the machine's own disk. One that `--disk=` chooses may be any.
 fn is_on_own_disk(args: &RepartArgs) -> bool {
     let configuration = &args.configuration;
-    let elsewhere =
-        args.device.is_some() || configuration.root.is_some() || configuration.image.is_some();
+    let elsewhere = args.device.is_some()
+        || !args.choice.disk.is_empty()
+        || configuration.root.is_some()
+        || configuration.image.is_some();
     let asks = args.reset.can_factory_reset
         || args.check.check
         || configuration.list_devices
@@ -141,6 +143,21 @@ mod tests {
         let words = ["repart"].iter().chain(words);
         let matches = command.try_get_matches_from(words).unwrap();
         RepartArgs::from_arg_matches(&matches).unwrap()
+    }
+
+    #[test]
+    fn what_is_asked_of_the_machine_is_not_done_to_another_disk() {
+        for (words, own) in [
+            (&[][..], true),
+            (&["--dry-run=no", "--empty=allow"], true),
+            (&["/dev/x"], false),
+            (&["--disk=bus=usb"], false),
+            (&["--root=/x"], false),
+            (&["--image=/x"], false),
+            (&["--can-factory-reset"], false),
+        ] {
+            assert_eq!(is_on_own_disk(&parsed(words)), own, "{words:?}");
+        }
     }
 
     /// The request must not outlive what it asked for: the next boot would delete what is new.
