@@ -335,15 +335,17 @@ impl Run<'_> {
 }
 
 impl RepartArgs {
-    /// `--empty=create` is meant to write, everything else only on request.
+    /// `--empty=create` is meant to write, everything else only on request; also what changes a table
+    /// that exists in place of making an image.
     pub(crate) fn is_dry_run(&self) -> bool {
         let asked = self
             .operation
             .dry_run
             .or(self.operation.dry_run_short.then_some(true));
+        let in_place = self.safety.restore.is_some() || self.table.convert_sector_size.is_some();
         self.reset.can_factory_reset
             || self.check.check
-            || asked.unwrap_or(self.empty() != EmptyMode::Create)
+            || asked.unwrap_or(in_place || self.empty() != EmptyMode::Create)
     }
 
     pub(crate) fn empty(&self) -> EmptyMode {

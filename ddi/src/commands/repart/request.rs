@@ -160,6 +160,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn only_new_images_are_written_without_being_asked_for() {
+        for (words, dry) in [
+            (&[][..], true),
+            (&["--empty=create"], false),
+            (&["--make-ddi=sysext"], false),
+            (&["-S", "-n"], true),
+            (&["--restore=/x"], true),
+            (&["--restore=/x", "--empty=create"], true),
+            (&["--restore=/x", "-S"], true),
+            (&["--restore=/x", "--dry-run=no"], false),
+            (&["--convert-sector-size=4096", "-S"], true),
+            (&["--convert-sector-size=4096", "--dry-run=no"], false),
+        ] {
+            assert_eq!(parsed(words).is_dry_run(), dry, "{words:?}");
+        }
+    }
+
     /// The request must not outlive what it asked for: the next boot would delete what is new.
     #[test]
     fn a_reset_that_is_done_is_asked_for_no_more_though_the_run_fails() {
