@@ -236,6 +236,22 @@ fn what_cannot_be_done_has_the_reference_s_names() {
     assert_eq!(last["parameters"]["errnoName"], "ENOENT");
     let told = last["parameters"]["message"].as_str().unwrap();
     assert!(told.contains("/nonexistent.raw"), "{told}");
+    // A member of a volume group is what no run gives up unasked, nor says it would.
+    let member = disk(&scratch, "member.raw", 400);
+    let mut bytes = vec![0; 1024];
+    bytes[512..544].copy_from_slice(b"LABELONE\x01\0\0\0\0\0\0\0\0\0\0\0\x20\0\0\0LVM2 001");
+    bytes[544..576].copy_from_slice(b"abcdefabcdabcdabcdabcdabcdabcdef");
+    fs::File::options()
+        .write(true)
+        .open(&member)
+        .unwrap()
+        .write_all(&bytes)
+        .unwrap();
+    for dry_run in [true, false] {
+        let (_, last) = client.run(&parameters(&member, "force", dry_run, &definitions));
+        let told = last["parameters"]["message"].as_str().unwrap();
+        assert!(told.contains("would be lost: LVM2_member"), "{told}");
+    }
     let bad = scratch.definitions(&[("10-esp.conf", "Type=nonsense\n")]);
     let (_, last) = client.run(&parameters(&bare, "allow", true, &bad));
     assert_eq!(last["parameters"]["errnoName"], "EINVAL");

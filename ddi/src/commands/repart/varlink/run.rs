@@ -145,6 +145,7 @@ impl Run<'_> {
         let planned = self.session.plan(random, watch);
         self.notices();
         let plan = planned.map_err(failure)?;
+        self.session.require_safe(&plan).map_err(failure)?;
         if self.args.is_dry_run() {
             let minimal = self.minimal(random, &mut |_| {})?;
             return Ok([minimal].into_iter().chain(found).collect());
