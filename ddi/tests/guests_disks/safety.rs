@@ -5,7 +5,9 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use testimages::guest::SCRATCH;
 
@@ -17,6 +19,12 @@ const MIB: u64 = 1 << 20;
 
 /// `O_EXCL` of Linux.
 const EXCLUSIVE: i32 = 0o200;
+
+/// `O_NONBLOCK` of Linux.
+const NON_BLOCKING: i32 = 0o4000;
+
+/// Long enough for any machine; only what hangs waits for it.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Messages that were seen, with the names of this run taken out.
 #[derive(Default)]
@@ -120,6 +128,7 @@ fn what_is_in_use(folder: &Path, root: &Path, told: &mut Told) {
     );
     only_the_kernel_knows(&disk, &place, told, &mounted);
     umount(&place);
+    mounted_while_contents_are_read(&disk, &place);
     run(Command::new("mkswap").arg("-q").arg(&part));
     run(Command::new("swapon").arg(&part));
     let swap = in_use("used as swap (NODEp1)");
@@ -175,6 +184,49 @@ fn only_the_kernel_knows(disk: &Disk, place: &Path, told: &mut Told, mounted: &s
         file.write_all_at(&bytes, at).unwrap();
     }
     file.sync_all().unwrap();
+}
+
+/// Between the first look and the first write: the run waits for its fstab, which is a pipe here.
+fn mounted_while_contents_are_read(disk: &Disk, place: &Path) {
+    let folder = place.parent().unwrap();
+    let pipe = folder.join("fstab");
+    run(Command::new("mkfifo").arg(&pipe));
+    let keys = "Type=root\nSizeMinBytes=32M\nSizeMaxBytes=32M\nFormat=ext4\nMountPoint=/\n";
+    let definitions = definitions(folder, "tab.d", &[keys]);
+    let before = disk.digest();
+    let mut repart = force(disk, &definitions);
+    repart
+        .args(["--overwrite=ext4", "--append-fstab=auto"])
+        .arg(format!("--generate-fstab={}", pipe.display()))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut child = repart.spawn().unwrap();
+    let end = Instant::now() + PATIENCE;
+    // Opening fails until the run has it open, too.
+    let writer = loop {
+        let mut options = File::options();
+        let opened = options.write(true).custom_flags(NON_BLOCKING).open(&pipe);
+        match opened {
+            Ok(writer) => break writer,
+            Err(error) => assert!(Instant::now() < end, "{error}"),
+        }
+        assert_eq!(child.try_wait().unwrap(), None);
+        sleep(Duration::from_millis(20));
+    };
+    run(Command::new("mount")
+        .args(["-o", "ro"])
+        .arg(disk.part(1))
+        .arg(place));
+    drop(writer);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("partition 1 is mounted on /run/ddi-test/safety/place"),
+        "{said}"
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(disk.digest(), before);
+    umount(place);
 }
 
 fn lost(what: &str, permit: &str) -> String {

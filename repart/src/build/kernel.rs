@@ -152,17 +152,20 @@ impl Session<'_> {
 
     /// Refuses to end what is in use.
     pub(super) fn require_unused(&self, plan: &Plan) -> Result<(), SessionError> {
-        let Some(target) = &self.target else {
-            return Ok(());
-        };
-        let uses = in_the_way(plan, &target.uses()?);
-        match uses.is_empty() {
-            true => Ok(()),
-            false => Err(SessionError::InUse(InUse {
-                disk: target.path().to_owned(),
-                uses,
-            })),
-        }
+        let target = self.target.as_ref();
+        target.map_or(Ok(()), |target| require_unused(target, plan))
+    }
+}
+
+/// Refuses to end what is in use now.
+pub(super) fn require_unused(target: &Target, plan: &Plan) -> Result<(), SessionError> {
+    let uses = in_the_way(plan, &target.uses()?);
+    match uses.is_empty() {
+        true => Ok(()),
+        false => Err(SessionError::InUse(InUse {
+            disk: target.path().to_owned(),
+            uses,
+        })),
     }
 }
 

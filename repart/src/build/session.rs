@@ -314,6 +314,8 @@ impl<'a> Session<'a> {
             old_mbr: old_mbr.as_ref(),
             on_disk: target.is_block_device(),
         };
+        // Contents may have taken a while, and nobody is kept from mounting meanwhile.
+        kernel::require_unused(&target, &plan)?;
         let mut applied = apply::apply(job, plan, &steps, &materials, target.device_mut(), watch)?;
         self.committed = true;
         if !target.is_new() {
