@@ -184,10 +184,7 @@ impl Run<'_> {
         drop(progress);
         self.notices();
         // At once: a reset that is asked for again would delete what is new, whatever fails from here on.
-        let cleared = match self.session.is_committed() {
-            true => self.cleared(),
-            false => Exit::Ok,
-        };
+        let cleared = self.cleared(self.session.is_committed());
         let applied = applied.map_err(failure)?;
         let grown = self.grow(disk.as_deref(), &applied.plan, &mut times)?;
         let quiet = self.ui.mode() != Mode::Text || self.args.output.pretty == Some(false);
@@ -202,9 +199,10 @@ impl Run<'_> {
         Ok(grown.exit.unwrap_or(cleared))
     }
 
-    /// Clears the request for what was done; how the run ends where that fails.
-    fn cleared(&self) -> Exit {
-        match self.request.done() {
+    /// Clears the request for what is `done`; how the run ends where that fails.
+    fn cleared(&self, done: bool) -> Exit {
+        let cleared = if done { self.request.done() } else { Ok(()) };
+        match cleared {
             Ok(()) => Exit::Ok,
             Err(failure) => {
                 self.ui.fail(&failure);
@@ -216,10 +214,7 @@ impl Run<'_> {
     /// The table stays as it is.
     fn leave(&self, plan: &Plan, tells: bool) -> Result<Exit, Failure> {
         let dry = self.args.is_dry_run();
-        let cleared = match dry {
-            true => Exit::Ok,
-            false => self.cleared(),
-        };
+        let cleared = self.cleared(!dry);
         let disk = self.session.disk().filter(|_| !dry);
         let grown = self.grow(disk.as_deref(), plan, &mut Times::new())?;
         self.ui.note(match (plan.changed, tells, grown.anything) {
