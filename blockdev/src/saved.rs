@@ -4,15 +4,17 @@
 //! the first sector is put back first: with it the present GPT ends and what was there before begins,
 //! in one sector; what the GPT had taken besides follows.
 
-use std::fs::File;
-use std::io;
+mod view;
 
 use image_specs::gpt::{Chunk, Encoded, Table};
+use image_specs::mbr::protective;
 use image_specs::table_backup::{SavedRange, TableBackup};
-use image_specs::units::{Bytes, Extent, Lba, SectorSize};
+use image_specs::units::{Bytes, Extent, Lba};
 
 use crate::device::{BlockDevice, DeviceError};
-use crate::table::{self, Commit, CommitError, Label, ReadTableError};
+use crate::table::{self, Commit, CommitError, FoundTable, Label, ReadTableError};
+
+pub use self::view::View;
 
 /// A table that was not put back.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +41,16 @@ pub enum RestoreError {
     OtherTable { device: String, found: String },
     #[error("the table that was kept cannot be read")]
     Kept(#[source] ReadTableError),
+    #[error(
+        "putting the table back on {device} would overwrite the end of partition {partition}, which reaches to byte {end}: the second copy of the table begins at byte {limit}, as the disk ends at byte {size}"
+    )]
+    NoRoom {
+        device: String,
+        partition: u32,
+        end: u64,
+        size: u64,
+        limit: u64,
+    },
     #[error(transparent)]
     Commit(#[from] CommitError),
     #[error(transparent)]
@@ -90,13 +102,48 @@ pub fn keep(
     })
 }
 
-/// The table that is in the backup.
+/// The table that is in the backup, made to fit the disk: where that had grown before the table was
+/// kept, the second copy belongs to the new end.
 pub fn label(backup: &TableBackup) -> Result<Label, RestoreError> {
-    table::read(&Saved(backup)).map_err(RestoreError::Kept)
+    fitting(backup).map(|(label, _)| label)
+}
+
+/// The same, and whether it had to be made to fit.
+fn fitting(backup: &TableBackup) -> Result<(Label, bool), RestoreError> {
+    let mut label = table::read(&View::alone(backup)).map_err(RestoreError::Kept)?;
+    let mut moved = false;
+    if let Label::Gpt(found) = &mut label {
+        moved = !found.table.fits(backup.disk_size);
+        fit(found, backup)?;
+    }
+    Ok((label, moved))
+}
+
+/// Moves the second copy to the end of the disk, and makes sure that it lies on no partition.
+fn fit(found: &mut FoundTable, backup: &TableBackup) -> Result<(), RestoreError> {
+    let table = &mut found.table;
+    if !table.fits(backup.disk_size) {
+        // Without room for anything it stays as it is, and does not fit.
+        let _ = table.resize(backup.disk_size);
+    }
+    let limit = table.encode().backup_entries.lba;
+    let last = table.slots().iter().max_by_key(|(_, entry)| entry.last);
+    let Some((slot, entry)) = last.filter(|(_, entry)| entry.last >= limit) else {
+        return Ok(());
+    };
+    let byte = |lba: Lba| lba.start(backup.sector).map_or(u64::MAX, Bytes::get);
+    Err(RestoreError::NoRoom {
+        device: backup.device.clone(),
+        partition: slot.saturating_add(1),
+        end: byte(Lba::new(entry.last.get().saturating_add(1))),
+        size: backup.disk_size.get(),
+        limit: byte(limit),
+    })
 }
 
 /// Checks that the backup is of this disk: its size, its sectors, and that its GPT is the one that was
-/// kept or the one that was written then. A disk that has lost its table may be the one.
+/// kept or the one that was written then. A disk that has lost its table may be the one: then what else
+/// is on it must be asked, and whether it [begins as then](begins_as_kept).
 pub fn check(device: &dyn BlockDevice, backup: &TableBackup) -> Result<(), RestoreError> {
     let (found, kept) = (device.size().get(), backup.disk_size.get());
     if found != kept {
@@ -116,30 +163,81 @@ pub fn check(device: &dyn BlockDevice, backup: &TableBackup) -> Result<(), Resto
             kept,
         });
     }
-    match table::read(device) {
-        Ok(Label::Gpt(found)) => {
-            let uuid = found.table.disk_guid;
-            match backup.before == Some(uuid) || backup.after == uuid {
-                true => Ok(()),
-                false => Err(RestoreError::OtherTable {
-                    device: device.name(),
-                    found: uuid.to_string(),
-                }),
-            }
-        }
-        // What is damaged or gone is what a backup is for.
-        _ => Ok(()),
+    let Some(found) = gpt(device, backup)? else {
+        return Ok(());
+    };
+    let uuid = found.table.disk_guid;
+    match backup.before == Some(uuid) || backup.after == uuid {
+        true => Ok(()),
+        false => Err(RestoreError::OtherTable {
+            device: device.name(),
+            found: uuid.to_string(),
+        }),
     }
+}
+
+/// The GPT that the disk has, or would have if only its guard were there.
+fn gpt(device: &dyn BlockDevice, backup: &TableBackup) -> Result<Option<FoundTable>, DeviceError> {
+    match table::read(device) {
+        Ok(Label::Gpt(found)) => return Ok(Some(found)),
+        Err(ReadTableError::Device(error)) => return Err(error),
+        // What is damaged is what a backup is for.
+        Err(_) => return Ok(None),
+        Ok(_) if begins_as_kept(device, backup)? => return Ok(None),
+        Ok(_) => {}
+    }
+    let last = Lba::new((device.size().get() / backup.sector.get()).saturating_sub(1));
+    let guard = SavedRange {
+        offset: Bytes::ZERO,
+        bytes: protective(&[], backup.sector, last),
+    };
+    let guarded = TableBackup {
+        ranges: vec![guard],
+        ..backup.clone()
+    };
+    match table::read(&View::over(&guarded, device)) {
+        Ok(Label::Gpt(found)) => Ok(Some(found)),
+        Err(ReadTableError::Device(error)) => Err(error),
+        _ => Ok(None),
+    }
+}
+
+/// Whether the first sector is the one that was kept: then whatever it says is what comes back.
+pub fn begins_as_kept(device: &dyn BlockDevice, backup: &TableBackup) -> Result<bool, DeviceError> {
+    is_kept(
+        device,
+        backup,
+        Extent::new(Bytes::ZERO, backup.sector.bytes()),
+    )
+}
+
+/// Whether these bytes of the disk, at most some sectors, are those that were kept.
+pub fn is_kept(
+    device: &dyn BlockDevice,
+    backup: &TableBackup,
+    extent: Extent,
+) -> Result<bool, DeviceError> {
+    let within =
+        |range: &SavedRange| range.offset <= extent.start && range.extent().end() >= extent.end();
+    let inside = extent.end().is_some_and(|end| end <= device.size());
+    if !inside || !backup.ranges.iter().any(within) {
+        return Ok(false);
+    }
+    let length = usize::try_from(extent.size.get()).unwrap_or(0);
+    let (mut there, mut kept) = (vec![0; length], vec![0; length]);
+    device.read_exact_at(&mut there, extent.start)?;
+    View::alone(backup).read_exact_at(&mut kept, extent.start)?;
+    Ok(there == kept)
 }
 
 /// Puts the table back. [`check`] must have succeeded.
 pub fn restore(device: &mut dyn BlockDevice, backup: &TableBackup) -> Result<(), RestoreError> {
     check(device, backup)?;
-    match label(backup)? {
-        Label::Gpt(found) => {
+    match fitting(backup)? {
+        (Label::Gpt(found), moved) => {
             table::commit(device, &found.table, Commit::Create)?;
-            if found.other.is_some() {
-                // The other copy was broken then, and is not to be again.
+            if found.other.is_some() || moved {
+                // The other copy was broken then, or somewhere else, and is not to be again.
                 return first_sector(device, backup);
             }
         }
@@ -197,81 +295,16 @@ fn joined(mut places: Vec<Extent>, size: Bytes) -> Vec<Extent> {
     joined
 }
 
-/// A disk of which only what was kept is known; the rest reads as zeros. Nothing can be written.
-#[derive(Debug)]
-struct Saved<'a>(&'a TableBackup);
-
-impl Saved<'_> {
-    fn refuse(&self, action: &'static str, offset: Bytes) -> DeviceError {
-        DeviceError {
-            action,
-            device: self.name(),
-            offset: offset.get(),
-            source: io::Error::from(io::ErrorKind::ReadOnlyFilesystem),
-        }
-    }
-}
-
-impl BlockDevice for Saved<'_> {
-    fn name(&self) -> String {
-        format!("the table that was kept of {}", self.0.device)
-    }
-
-    fn size(&self) -> Bytes {
-        self.0.disk_size
-    }
-
-    fn sector_size(&self) -> SectorSize {
-        self.0.sector
-    }
-
-    fn read_exact_at(&self, buffer: &mut [u8], offset: Bytes) -> Result<(), DeviceError> {
-        buffer.fill(0);
-        let sector = self.0.sector;
-        let size = usize::try_from(sector.get()).unwrap_or(1);
-        for (index, part) in (0..).zip(buffer.chunks_mut(size)) {
-            let step = Lba::new(index).start(sector).unwrap_or(Bytes::MAX);
-            let at = offset.saturating_add(step);
-            for range in &self.0.ranges {
-                let inside = at.checked_sub(range.offset).map(Bytes::get);
-                let start = inside.and_then(|at| usize::try_from(at).ok());
-                let bytes = start.and_then(|start| range.bytes.get(start..));
-                for (to, from) in part.iter_mut().zip(bytes.unwrap_or_default()) {
-                    *to = *from;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn write_all_at(&mut self, _: &[u8], offset: Bytes) -> Result<(), DeviceError> {
-        Err(self.refuse("write", offset))
-    }
-
-    fn zero(&mut self, extent: Extent) -> Result<(), DeviceError> {
-        Err(self.refuse("zero", extent.start))
-    }
-
-    fn discard(&mut self, extent: Extent) -> Result<(), DeviceError> {
-        Err(self.refuse("discard", extent.start))
-    }
-
-    fn copy_from(&mut self, _: &File, _: u64, to: Bytes, _: Bytes) -> Result<(), DeviceError> {
-        Err(self.refuse("write", to))
-    }
-
-    fn set_size(&mut self, size: Bytes) -> Result<(), DeviceError> {
-        Err(self.refuse("resize", size))
-    }
-
-    fn flush(&mut self) -> Result<(), DeviceError> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use image_specs::arch::Architecture;
+    use image_specs::gpt::{Entry, Label as Name};
+    use image_specs::guid;
+    use image_specs::partition::PartitionType;
+    use image_specs::units::SectorSize;
+
     use super::*;
+    use crate::memory::MemoryDevice;
 
     #[test]
     fn extents_that_touch_are_one() {
@@ -285,5 +318,80 @@ mod tests {
         let expected = [extent(0, 1024), extent(4096, 512)];
         assert_eq!(joined(places, Bytes::new(8192)), expected);
         assert_eq!(joined(vec![extent(8000, 512)], Bytes::new(8192)), []);
+    }
+    fn moment() -> Moment {
+        Moment {
+            time: 1,
+            device: "/dev/sda".to_owned(),
+        }
+    }
+
+    fn entry(first: u64, last: u64) -> Entry {
+        Entry {
+            kind: PartitionType::parse("linux-generic", Architecture::X86_64).unwrap(),
+            uuid: guid::parse("00000000-0000-0000-0000-000000000009").unwrap(),
+            first: Lba::new(first),
+            last: Lba::new(last),
+            attributes: 0,
+            label: Name::default(),
+            tail: Vec::new(),
+        }
+    }
+
+    /// A disk of 4 MiB with one partition that was made larger by `more` bytes, then the table that
+    /// was kept when another run grew it.
+    fn grown(last: u64, more: u64) -> (MemoryDevice, TableBackup, Table) {
+        let size = Bytes::mib(4);
+        let uuid = guid::parse("00000000-0000-0000-0000-000000000001").unwrap();
+        let mut old = Table::new(uuid, SectorSize::S512, size).unwrap();
+        old.insert(0, entry(64, last)).unwrap();
+        let mut disk = MemoryDevice::new(size, SectorSize::S512).unwrap();
+        // Without the second copy, which may have no room.
+        let encoded = old.encode();
+        for chunk in [&encoded.primary_entries, &encoded.primary_header] {
+            let start = chunk.lba.start(SectorSize::S512).unwrap();
+            disk.write_all_at(&chunk.bytes, start).unwrap();
+        }
+        let guard = protective(&[], SectorSize::S512, old.backup_lba());
+        disk.write_all_at(&guard, Bytes::ZERO).unwrap();
+        let size = size.saturating_add(Bytes::new(more));
+        disk.set_size(size).unwrap();
+        let mut new = old.clone();
+        new.resize(size).unwrap();
+        let last = new.last_usable();
+        new.entry_mut(0).unwrap().last = last;
+        let kept = keep(&disk, Some(&old), &new, moment()).unwrap();
+        table::commit(&mut disk, &new, Commit::Update).unwrap();
+        (disk, kept, old)
+    }
+
+    #[test]
+    fn growing_a_disk_is_undone() {
+        let (mut disk, kept, mut old) = grown(2048, 4 << 20);
+        let Label::Gpt(then) = label(&kept).unwrap() else {
+            panic!("a GPT was kept");
+        };
+        restore(&mut disk, &kept).unwrap();
+        old.resize(disk.size()).unwrap();
+        let Label::Gpt(found) = table::read(&disk).unwrap() else {
+            panic!("the GPT is back");
+        };
+        assert_eq!((&found.table, &found.other), (&old, &None));
+        assert_eq!(then.table, old);
+    }
+
+    /// A table whose partition reaches to where the second copy would lie: one that was written
+    /// without it.
+    #[test]
+    fn the_second_copy_never_comes_onto_a_partition() {
+        let (mut disk, kept, _) = grown(8191, 512);
+        let before = disk.bytes().to_vec();
+        let told = label(&kept).unwrap_err().to_string();
+        assert!(
+            told.contains("would overwrite the end of partition 1"),
+            "{told}"
+        );
+        assert!(restore(&mut disk, &kept).is_err());
+        assert!(disk.bytes() == before);
     }
 }

@@ -61,6 +61,7 @@ fn nothing_that_is_missed_is_overwritten() {
     free_space(&folder, &mut told);
     image_files(&folder, &root, &mut told);
     tables_are_kept_and_put_back(&folder, &mut told);
+    boot_records_are_put_back(&folder, &root, &mut told);
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/disk-safety.md");
     let page = fs::read_to_string(page).unwrap();
     for message in &told.0 {
@@ -375,18 +376,7 @@ fn tables_are_kept_and_put_back(folder: &Path, told: &mut Told) {
     );
     run(&mut disk.repart(&more));
     assert_eq!(disk.known().len(), 3);
-    let name = disk.node.trim_start_matches("/dev/");
-    let logs = fs::read_dir("/run/ddi-test/log").unwrap();
-    let mut files: Vec<PathBuf> = logs.map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| {
-        path.file_name()
-            .unwrap()
-            .to_str()
-            .unwrap()
-            .starts_with(name)
-    });
-    files.sort();
-    let file = files.pop().unwrap();
+    let file = kept_file(&disk);
     let restore = || {
         let mut command = repart();
         command.arg(format!("--restore={}", file.display()));
@@ -437,6 +427,57 @@ fn tables_are_kept_and_put_back(folder: &Path, told: &mut Told) {
     );
     assert_eq!(digest(&target), before);
     disk.detach();
+}
+
+/// With a boot record its partitions come back for the kernel, too; another disk does not get it.
+fn boot_records_are_put_back(folder: &Path, root: &Path, told: &mut Told) {
+    let disk = partitioned(folder, "record", "dos");
+    let (before, known) = (table_of(&disk), disk.known());
+    run(force(&disk, root).arg("--overwrite=all"));
+    assert_ne!(disk.known(), known);
+    let restore = format!("--restore={}", kept_file(&disk).display());
+    let back = |node: &str| {
+        let mut command = repart();
+        command.args([&restore, node]);
+        command
+    };
+    run(back(&disk.node).arg("--dry-run=no"));
+    assert_eq!((table_of(&disk), disk.known()), (before, known));
+    // What stays may be in use.
+    run(Command::new("mkfs.ext4").arg("-q").arg(disk.part(1)));
+    let place = folder.join("place");
+    mount(&disk.part(1), &place);
+    run(back(&disk.node).arg("--dry-run=no"));
+    // A table that comes back over one that is lost does not change what the kernel knows.
+    let first = fs::read(&disk.image).unwrap()[..512].to_vec();
+    put(Path::new(&disk.node), 0, &[0; 512]);
+    run(back(&disk.node).arg("--dry-run=no"));
+    assert_eq!(fs::read(&disk.image).unwrap()[..512], first);
+    umount(&place);
+    disk.detach();
+    let other = Disk::new(folder, "bare", 48, &[]);
+    run(Command::new("mkfs.ext4")
+        .args(["-q", "-L", "data"])
+        .arg(&other.node));
+    let expected = lost("ext4 \"data\" at byte 1080 of the disk itself", "ext4");
+    told.refuses(&node(&other), &mut back(&other.node), &expected);
+    other.detach();
+}
+
+/// Where the newest table of the disk is kept.
+fn kept_file(disk: &Disk) -> PathBuf {
+    let name = disk.node.trim_start_matches("/dev/");
+    let logs = fs::read_dir("/run/ddi-test/log").unwrap();
+    let mut files: Vec<PathBuf> = logs.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| {
+        path.file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .starts_with(name)
+    });
+    files.sort_by_key(|path| path.metadata().unwrap().modified().unwrap());
+    files.pop().unwrap()
 }
 
 /// The table as another tool sees it.

@@ -17,6 +17,7 @@ mod old_tables;
 pub mod overwrite;
 pub mod phase;
 pub mod recovery;
+pub mod restoring;
 pub mod session;
 pub mod sign;
 pub mod sources;

@@ -1,19 +1,22 @@
 //! `--restore=`: puts back a partition table that an earlier run has kept.
 
-use std::collections::BTreeMap;
+mod parts;
+
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use blockdev::partitions::Wanted;
-use blockdev::partitions::changes::{Change, changes};
+use blockdev::partitions::changes::changes;
 use blockdev::saved;
-use blockdev::table::{self as tables, Label};
+use blockdev::table::{self as tables, ReadTableError};
 use blockdev::{Access, BlockDevice, FileDevice};
-use image_specs::gpt::{Entry, Table};
 use image_specs::table_backup::TableBackup;
-use image_specs::units::{Extent, SectorSize};
+use image_specs::units::SectorSize;
+use repart::build::overwrite::{Weight, WouldLose, refused};
+use repart::build::restoring;
 
+use self::parts::{Listed, Part, Parts};
 use super::args::RepartArgs;
 use crate::exit::{Exit, Failure};
 use crate::ui::map::{self, Fill, Span};
@@ -22,16 +25,6 @@ use crate::ui::{Mode, Ui};
 
 /// How long udev and its like may have the disk locked.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A partition, as far as it is shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Part {
-    extent: Extent,
-    name: String,
-}
-
-/// Partitions by number.
-type Parts = BTreeMap<u32, Part>;
 
 /// Runs `--restore=`: shows what would change; `--dry-run=no` changes it.
 pub(crate) fn run(args: &RepartArgs, file: &Path, ui: &Ui) -> Result<Exit, Failure> {
@@ -58,14 +51,22 @@ pub(crate) fn run(args: &RepartArgs, file: &Path, ui: &Ui) -> Result<Exit, Failu
     let sector = sector(disk, backup.sector);
     let mut device = FileDevice::open_waiting(disk, access, sector, PATIENCE)?;
     saved::check(&device, &backup)?;
-    let now = tables::read(&device).ok();
-    let then = saved::label(&backup)?;
-    let (now, then) = (
-        now.map_or_else(Parts::new, |label| parts(&label)),
-        parts(&then),
-    );
-    show(&backup, &now, &then, ui)?;
-    refuse_in_use(&device, &now, &then)?;
+    let now = match tables::read(&device) {
+        Ok(label) => Listed::read(&label, &device)?,
+        Err(ReadTableError::Device(error)) => return Err(error.into()),
+        // What is damaged lists nothing.
+        Err(_) => Listed::default(),
+    };
+    let label = saved::label(&backup)?;
+    let then = Listed::read(&label, &saved::View::over(&backup, &device))?;
+    show(&backup, &now.parts, &then.parts, ui)?;
+    if let Some(why) = &then.unread {
+        ui.note(&format!(
+            "warning: not all partitions of the table that was kept are known: {why}"
+        ));
+    }
+    refuse_in_use(&device, &now.parts, &then.parts)?;
+    refuse_loss(args, &device, &backup, &then)?;
     if args.is_dry_run() {
         ui.note("Nothing was changed; run again with --dry-run=no to put the table back.");
         return Ok(Exit::Ok);
@@ -82,28 +83,6 @@ pub(crate) fn run(args: &RepartArgs, file: &Path, ui: &Ui) -> Result<Exit, Failu
 fn sector(disk: &Path, sector: SectorSize) -> Option<SectorSize> {
     let is_file = disk.metadata().is_ok_and(|found| found.is_file());
     is_file.then_some(sector)
-}
-
-fn parts(label: &Label) -> Parts {
-    match label {
-        Label::Gpt(found) => gpt_parts(&found.table),
-        _ => Parts::new(),
-    }
-}
-
-fn gpt_parts(table: &Table) -> Parts {
-    let part = |(slot, entry): (&u32, &Entry)| {
-        let label = entry.label.to_string();
-        let part = Part {
-            extent: entry.extent(table.sector_size())?,
-            name: match label.is_empty() {
-                true => entry.kind.to_string(),
-                false => label,
-            },
-        };
-        Some((slot.checked_add(1)?, part))
-    };
-    table.slots().iter().filter_map(part).collect()
 }
 
 /// One row a partition that is there now or then, and the disk before and after.
@@ -187,18 +166,24 @@ fn spans(shown: &Parts, other: &Parts, disk: u64) -> Vec<Span> {
     spans
 }
 
-/// What goes or changes must not be in use.
+/// What goes or changes must not be in use. The kernel's own bounds count where it has some: they are
+/// what is used, whatever has become of the table since.
 fn refuse_in_use(device: &FileDevice, now: &Parts, then: &Parts) -> Result<(), Failure> {
-    let ends = |number: u32| {
-        now.get(&number).map(|part| part.extent) != then.get(&number).map(|part| part.extent)
+    let known: Vec<Wanted> = device.known_partitions()?.unwrap_or_default();
+    let used = |number: u32| {
+        let known = known.iter().find(|known| known.number == number);
+        let listed = now.get(&number).map(|part| part.extent);
+        known.map(|known| known.extent).or(listed)
+    };
+    let stays = |number: u32| {
+        let extent = then.get(&number).map(|part| part.extent);
+        extent.is_some() && extent == used(number)
     };
     let mut users = Vec::new();
     for used in device.uses()? {
         match used.partition {
-            Some(number) if ends(number) => {
-                users.push(format!("partition {number} is {}", used.user));
-            }
-            Some(_) => {}
+            Some(number) if stays(number) => {}
+            Some(number) => users.push(format!("partition {number} is {}", used.user)),
             None => users.push(format!("it is {}", used.user)),
         }
     }
@@ -213,18 +198,36 @@ fn refuse_in_use(device: &FileDevice, now: &Parts, then: &Parts) -> Result<(), F
     Err(Failure::message(text))
 }
 
+/// A disk of the same size may be another one: what is on it and is not in the backup must have been
+/// given up by name.
+fn refuse_loss(
+    args: &RepartArgs,
+    device: &FileDevice,
+    backup: &TableBackup,
+    then: &Listed,
+) -> Result<(), Failure> {
+    let seen = restoring::lost(device, backup, &then.extents())?;
+    let permitted = args.safety.caution().permitted;
+    let lost = refused(seen, Weight::Contents, &permitted);
+    match lost.is_empty() {
+        true => Ok(()),
+        false => Err(WouldLose {
+            disk: device.path().to_owned(),
+            lost,
+        }
+        .into()),
+    }
+}
+
 /// The kernel learns what has changed; what it does not take, a person must hear.
-fn tell(device: &mut FileDevice, then: &Parts) -> Result<Exit, Failure> {
-    let Some(known) = device.known_partitions()? else {
+fn tell(device: &mut FileDevice, then: &Listed) -> Result<Exit, Failure> {
+    let known = device.known_partitions()?;
+    // Of a table that is not read nobody knows what to tell.
+    let is_read = then.unread.is_none() || !then.wanted().is_empty();
+    let Some(known) = known.filter(|_| is_read) else {
         return Ok(Exit::Ok);
     };
-    let wanted = |(number, part): (&u32, &Part)| Wanted {
-        number: *number,
-        extent: part.extent,
-    };
-    let wanted: Vec<Wanted> = then.iter().map(wanted).collect();
-    let all: Vec<Change> = changes(&known, &wanted);
-    for change in all {
+    for change in changes(&known, &then.wanted()) {
         device.tell(change)?;
     }
     Ok(Exit::Ok)
