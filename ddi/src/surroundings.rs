@@ -2,6 +2,7 @@
 //! else; libraries get values.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,10 +11,14 @@ use image_specs::arch::Architecture;
 use image_specs::conf::boolean;
 use image_specs::units::Bytes;
 use repart::build::job::Environment;
+use rustix::fs::statfs;
 
 use crate::exit::Failure;
 
 const MKFS_OPTIONS: &str = "SYSTEMD_REPART_MKFS_OPTIONS_";
+
+/// The numbers of tmpfs and ramfs (statfs(2)); the root file system of an initramfs is one of both.
+const IN_MEMORY: [i128; 2] = [0x0102_1994, 0x8584_58f6];
 
 /// The values that reach into images.
 pub(crate) fn environment() -> Result<Environment, Failure> {
@@ -53,13 +58,26 @@ pub(crate) fn memory() -> Bytes {
     Bytes::new(info.totalram.saturating_mul(unit))
 }
 
-/// Where logs go, the best place first: what the unit says (`LogsDirectory=`), else the usual.
+/// Where logs go, the best place first: what the unit says (`LogsDirectory=`), else the usual. What is
+/// in the memory of an initrd ends with it, but for `/run`, which the system takes over.
 pub(crate) fn log_folders() -> Vec<PathBuf> {
     let asked = std::env::var_os("LOGS_DIRECTORY").unwrap_or_default();
-    let mut folders: Vec<PathBuf> = std::env::split_paths(&asked).collect();
+    let ends = in_initrd() || is_in_memory(Path::new("/var/log"));
+    log_folders_of(&asked, ends)
+}
+
+fn log_folders_of(asked: &OsStr, usual_ends: bool) -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = std::env::split_paths(asked).collect();
     folders.retain(|folder| folder.is_absolute());
-    folders.extend(["/var/log/ddi", "/run/log/ddi"].map(PathBuf::from));
+    let usual = ["/var/log/ddi", "/run/log/ddi"].map(PathBuf::from);
+    folders.extend(usual.into_iter().skip(usize::from(usual_ends)));
     folders
+}
+
+/// Whether the file system that holds the path, or would, is one in memory.
+fn is_in_memory(path: &Path) -> bool {
+    let found = path.ancestors().find_map(|path| statfs(path).ok());
+    found.is_some_and(|found| IN_MEMORY.contains(&(i128::from(found.f_type) & 0xffff_ffff)))
 }
 
 /// Whether the binary was called by this name.
@@ -141,4 +159,31 @@ fn mkfs_options() -> Result<BTreeMap<String, Vec<String>>, Failure> {
         all.insert(format.to_ascii_lowercase(), words);
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_in_an_initrd_outlives_it() {
+        let folders = |asked: &str, ends| {
+            let folders = log_folders_of(OsStr::new(asked), ends);
+            let folders = folders.iter().map(|one| one.display().to_string());
+            folders.collect::<Vec<_>>()
+        };
+        for (asked, ends, expected) in [
+            ("", false, &["/var/log/ddi", "/run/log/ddi"][..]),
+            ("", true, &["/run/log/ddi"]),
+            ("/a:b:/c", true, &["/a", "/c", "/run/log/ddi"]),
+        ] {
+            assert_eq!(folders(asked, ends), expected, "{asked} {ends}");
+        }
+        assert!(!is_in_memory(Path::new("/proc/self/none-such")));
+        let shared = Path::new("/dev/shm");
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        if mounts.lines().any(|line| line.contains(" /dev/shm tmpfs ")) {
+            assert!(is_in_memory(&shared.join("none/such")));
+        }
+    }
 }
