@@ -86,6 +86,8 @@ fn units_are_what_systemd_takes() {
         let ours: Vec<_> = said
             .lines()
             .filter(|line| line.contains("ddi-repart"))
+            // Before version 254 systemd leaves that out.
+            .filter(|line| !line.contains("Unknown key 'ImportCredential'"))
             .collect();
         assert!(output.status.success() && ours.is_empty(), "{said}");
     }
@@ -101,6 +103,12 @@ fn the_service_runs_where_there_are_definitions() {
             assert!(folders.contains(&wanted), "{wanted}");
         }
     }
+    let credentials = values(&unit, "ConditionPathExistsGlob");
+    for folder in ["/run/credentials/@", "/etc/credstore", "/usr/lib/credstore"] {
+        let wanted = format!("|{folder}*/repart.d.*");
+        assert!(credentials.contains(&wanted), "{wanted}");
+    }
+    assert_eq!(values(&unit, "ImportCredential"), ["repart.*"]);
     assert_eq!(values(&unit, "SuccessExitStatus"), ["76 77"]);
     assert_eq!(values(&unit, "ConditionVirtualization"), ["!container"]);
     // It serves where the socket is passed under the name that the program looks for.
@@ -148,7 +156,9 @@ fn the_hook_of_initramfs_tools_takes_what_the_definitions_need() {
     let scratch = Scratch::new();
     let root = system(&scratch);
     let stubs = scratch.path("hook-functions");
-    write(&stubs, "copy_exec() { echo \"${1##*/} $2\"; }\n");
+    let functions = "copy_exec() { echo \"${1##*/} $2\"; }\n\
+        manual_add_modules() { echo \"module $1\"; }\n";
+    write(&stubs, functions);
     let hook = text(SCRIPTS[0]);
     let hook = hook.replace(
         "/usr/share/initramfs-tools/hook-functions",
@@ -176,6 +186,7 @@ fn the_hook_of_initramfs_tools_takes_what_the_definitions_need() {
         "mkfs.xfs /usr/sbin/mkfs.xfs",
         "mkfs.ext4 /usr/sbin/mkfs.ext4",
         "resize2fs /usr/sbin/resize2fs",
+        "module efivarfs",
     ];
     assert_eq!(copied.lines().collect::<Vec<_>>(), wanted);
     let inside = format!("{}{root}", scratch.path("initramfs").display());
@@ -217,11 +228,19 @@ fn the_script_of_initramfs_tools_finds_the_disk_of_the_root_file_system() {
     );
     let script = script.replace("/proc/cmdline", "$cmdline");
     let script = script.replace("/sys/class", scratch.path("sys/class").to_str().unwrap());
+    let firmware = scratch.path("sys/firmware");
+    let script = script.replace("/sys/firmware", firmware.to_str().unwrap());
+    for name in ["mount", "umount"] {
+        program(&scratch.path("bin").join(name));
+        let line = format!("#!/bin/sh\necho {name} \"$@\"\n");
+        write(&scratch.path("bin").join(name), &line);
+    }
     let ddi = scratch.path("bin/ddi");
     let script = script.replace("/usr/bin/ddi", ddi.to_str().unwrap());
     write(&scratch.path("script"), &script);
     let says = |root: &str, cmdline: &str, code: u8| {
-        write(&ddi, &format!("#!/bin/sh\necho \"$@\"\nexit {code}\n"));
+        let line = "echo initrd=$SYSTEMD_IN_INITRD \"$@\"";
+        write(&ddi, &format!("#!/bin/sh\n{line}\nexit {code}\n"));
         let mut shell = Command::new("sh");
         shell.arg(scratch.path("script")).env("ROOT", root);
         shell
@@ -229,7 +248,9 @@ fn the_script_of_initramfs_tools_finds_the_disk_of_the_root_file_system() {
             .env("PATH", scratch.path("bin"));
         run(&mut shell)
     };
-    let called = |disk: &str| format!("repart --dry-run=no --pretty=no {disk}\n");
+    let called = |disk: &str| {
+        format!("initrd=1 repart --own-disk --root=/ --dry-run=no --pretty=no {disk}\n")
+    };
     assert_eq!(says("/dev/sda2", "cmdline", 0), called("/dev/sda"));
     assert_eq!(says("/dev/sda2", "cmdline", 77), called("/dev/sda"));
     let failed = "ddi repart: the partitions of /dev/sda stay as they were\n";
@@ -238,6 +259,18 @@ fn the_script_of_initramfs_tools_finds_the_disk_of_the_root_file_system() {
         assert_eq!(says(root, "cmdline", 0), "", "{root}");
     }
     assert_eq!(says("/dev/sda2", "off", 0), "");
+    // The variables of the firmware are there for as long as they are needed.
+    let variables = firmware.join("efi/efivars");
+    fs::create_dir_all(&variables).unwrap();
+    let said = says("/dev/sda2", "cmdline", 0);
+    let place = variables.display();
+    let mounted = format!("mount -t efivarfs efivarfs {place}\n");
+    assert_eq!(
+        said,
+        format!("{mounted}{}umount {place}\n", called("/dev/sda"))
+    );
+    write(&variables.join("one"), "");
+    assert_eq!(says("/dev/sda2", "cmdline", 0), called("/dev/sda"));
 }
 
 #[test]

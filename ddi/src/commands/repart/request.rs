@@ -2,7 +2,8 @@
 //! that requests a factory reset, which is cleared once that is done.
 //!
 //! A run that is given an image, a device, or what a disk must be is none on the machine's own disk:
-//! what is built must not depend on how the builder was booted.
+//! what is built must not depend on how the builder was booted. Who finds the machine's disk for it says
+//! so by `--own-disk`.
 
 use std::fs::{self, File};
 use std::io;
@@ -79,7 +80,8 @@ impl Request {
     }
 }
 
-/// Whether the run is to change the machine's own disk. One that `--disk=` chooses may be any.
+/// Whether the run is to change the machine's own disk. One that `--disk=` chooses may be any, unless
+/// `--own-disk` says that it is not.
 fn is_on_own_disk(args: &RepartArgs) -> bool {
     let configuration = &args.configuration;
     let elsewhere = args.device.is_some()
@@ -90,7 +92,7 @@ fn is_on_own_disk(args: &RepartArgs) -> bool {
         || args.check.check
         || configuration.list_devices
         || args.encryption.tpm2.lists();
-    !elsewhere && !asks
+    (args.choice.own_disk || !elsewhere) && !asks
 }
 
 fn is_requested(path: &Path) -> Result<bool, Failure> {
@@ -155,6 +157,9 @@ mod tests {
             (&["--root=/x"], false),
             (&["--image=/x"], false),
             (&["--can-factory-reset"], false),
+            (&["--own-disk", "--root=/", "/dev/x"], true),
+            (&["--own-disk", "--disk=boot"], true),
+            (&["--own-disk", "--can-factory-reset"], false),
         ] {
             assert_eq!(is_on_own_disk(&parsed(words)), own, "{words:?}");
         }

@@ -29,6 +29,10 @@ pub(crate) struct Choice {
     /// model=NAME, size>=64G, bus=nvme|usb|ata|virtio, path=PATH, uuid=UUID, boot, with commas between
     #[arg(long, value_name = "SELECTOR", conflicts_with = "device")]
     pub(crate) disk: Vec<Selector>,
+    /// The disk is this machine's own, though it is named or below --root=: what the kernel's command line
+    /// and the EFI variable for a factory reset ask for counts
+    #[arg(long, conflicts_with = "image")]
+    pub(crate) own_disk: bool,
 }
 
 /// The arguments with the device that `--disk=` means; `None` where that is not given.
