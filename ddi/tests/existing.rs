@@ -229,14 +229,15 @@ fn the_kernels_command_line_turns_runs_off_but_not_builds() {
     };
     let nothing = ["--disk=serial=none-has-this"];
     if !container {
-        let (code, error) = on("quiet ddi.repart=no", &nothing);
+        // Without a device it is the machine's own disk, of which a dry run is asked here.
+        let (code, error) = on("quiet ddi.repart=no", &[]);
         assert_eq!(code, 0, "{error}");
         assert!(error.contains("nothing is done"), "{error}");
-        let (code, error) = on("ddi.repart=maybe", &nothing);
+        let (code, error) = on("ddi.repart=maybe", &[]);
         assert_eq!(code, 1);
         assert!(error.contains("known are yes and no"), "{error}");
     }
-    assert_eq!(on("quiet ddi.repart=yes", &nothing).0, 1);
+    assert_eq!(on("quiet ddi.repart=no", &nothing).0, 1, "another disk");
     // A run that is given its image is none of the machine's.
     let scratch = Scratch::new();
     let definitions = scratch.definitions(&[("10-x.conf", HOME)]);
