@@ -174,13 +174,12 @@ fn build() -> Result<Vec<u8>, Box<dyn std::error::Error>> {
         4096,
         Seed::new(Uuid::nil()),
     )?;
-    let root = hash_tree::write(
-        &params,
-        &mut disk,
-        extents[0],
-        extents[1],
-        &std::env::temp_dir(),
-    )?;
+    let tree = hash_tree::HashTree {
+        params: &params,
+        parity: None,
+        scratch: &std::env::temp_dir(),
+    };
+    let root = tree.write(&mut disk, extents[0], extents[1])?;
     if let Some((data, hash)) = verity_pair(root.as_bytes()) {
         (entries[0].uuid, entries[1].uuid) = (data, hash);
     }
